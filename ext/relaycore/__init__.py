@@ -1,0 +1,1 @@
+"""The data plane: packets in, packets out, no GIL and no rooms."""

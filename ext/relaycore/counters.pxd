@@ -1,0 +1,32 @@
+"""Counters of one engine: plain integers of the worker's thread, copied as one struct into the snapshot."""
+from libc.stdint cimport uint64_t
+
+cdef enum:
+    COUNTER_ERRORS = 32            # by -errs code
+
+ctypedef struct Counters:
+    uint64_t datagrams_received
+    uint64_t bytes_received
+    uint64_t datagrams_sent
+    uint64_t bytes_sent
+    uint64_t stun_received
+    uint64_t dtls_received
+    uint64_t rtp_received
+    uint64_t rtcp_received
+    uint64_t rtp_forwarded         # packets protected for subscribers
+    uint64_t padding_dropped       # padding-only packets of publishers
+    uint64_t rtx_received
+    uint64_t unbound_dropped       # SSRC not bound to a receiver
+    uint64_t keyframe_requests_received
+    uint64_t keyframe_requests_sent
+    uint64_t keyframe_requests_coalesced
+    uint64_t nacks_received
+    uint64_t send_errors
+    uint64_t receive_overflow      # SO_RXQ_OVFL
+    uint64_t queue_dropped         # pacer queue full
+    uint64_t events_dropped
+    uint64_t slots_exhausted
+    uint64_t stun_answered
+    uint64_t stun_refused
+    uint64_t feedback_sent
+    uint64_t by_error[32]          # index = -code, reason of every dropped datagram

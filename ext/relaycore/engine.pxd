@@ -1,0 +1,75 @@
+"""The sans-IO engine of one worker: datagrams, commands and time in; an outbox, events and counters out."""
+from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
+from relaycore.slab cimport Slab, Slot
+from relaycore.outbox cimport Outbox
+from relaycore.mailbox cimport Mailbox, Command
+from relaycore.counters cimport Counters
+from relaycore.stun cimport SockAddr
+
+ctypedef struct Engine:
+    pass
+
+ctypedef struct TransportStats:
+    uint32_t transport
+    uint32_t alive
+    uint64_t packets_received
+    uint64_t bytes_received
+    uint64_t packets_sent
+    uint64_t bytes_sent
+    int64_t rtt_ns                 # from RTCP; -1 unknown
+    uint8_t remote_family
+    uint8_t remote_ip[16]
+    uint16_t remote_port
+
+ctypedef struct StreamStats:       # one received rtp_stream
+    uint32_t receiver
+    int32_t encoding
+    uint32_t ssrc
+    uint32_t codec
+    uint64_t packets
+    uint64_t bytes
+    uint64_t frames
+    uint64_t keyframes
+    int64_t lost
+    uint32_t jitter_ticks
+    uint32_t audio_level           # last, -dBov 0..127; 255 unknown
+    int64_t last_packet_ns
+
+ctypedef struct EgressStats:
+    uint32_t egress
+    uint32_t receiver
+    int32_t encoding               # forwarded now, -1 none
+    int32_t wanted
+    uint64_t packets
+    uint64_t bytes
+    uint64_t frames
+    uint32_t fraction_lost         # last RR, 1/256
+    int32_t total_lost
+    uint32_t jitter_ticks
+    int64_t rtt_ns
+
+ctypedef struct Snapshot:          # arrays owned by the control plane, filled up to capacity on CMD_SNAPSHOT
+    TransportStats* transports
+    StreamStats* streams
+    EgressStats* egresses
+    uint32_t transport_capacity
+    uint32_t stream_capacity
+    uint32_t egress_capacity
+    uint32_t transport_count       # found; above capacity = truncated, ask again with more
+    uint32_t stream_count
+    uint32_t egress_count
+    uint32_t slots_used
+    uint32_t transports_alive
+    int64_t now_ns
+    Counters counters
+
+cdef Engine* engine_new(Slab* slab, Outbox* outbox, Mailbox* mailbox, int srtp_backend, uint64_t seed) noexcept nogil
+cdef void engine_free(Engine* e) noexcept nogil
+# `slot` holds the datagram (slot.length bytes); the engine takes the reference.
+cdef void engine_receive(Engine* e, Slot* slot, const SockAddr* remote, uint16_t socket_index, int64_t now_ns) noexcept nogil
+cdef void engine_command(Engine* e, Command* c, int64_t now_ns) noexcept nogil     # executes, emits EV_ACK, frees the payload
+# Runs what is due and fills the outbox; returns the time of the next call in ns (absolute). Call again after draining when the outbox was full.
+cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil
+cdef void engine_set_snapshot(Engine* e, Snapshot* s) noexcept nogil
+cdef Counters* engine_counters(Engine* e) noexcept nogil
+cdef uint32_t engine_transport_count(const Engine* e) noexcept nogil

@@ -1,0 +1,63 @@
+"""Header views: what forwarding may know of a video packet, and nothing else (DESIGN section 5).
+
+Input is the RTP-level descriptor and the Dependency Descriptor, plus the first byte of a VP8 frame (clear in both
+frame formats); for H264 the NAL/STAP/FU header bytes. Payload bytes behind them are never read.
+"""
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int32_t, uint64_t
+
+cdef enum Codec:
+    CODEC_NONE = 0
+    CODEC_OPUS = 1
+    CODEC_RED = 2
+    CODEC_VP8 = 3
+    CODEC_VP9 = 4
+    CODEC_H264 = 5
+    CODEC_AV1 = 6
+    CODEC_OTHER_AUDIO = 7
+    CODEC_OTHER_VIDEO = 8
+
+ctypedef struct FrameView:
+    uint8_t start_of_frame             # first packet of a frame (of a spatial layer frame under SVC)
+    uint8_t end_of_frame
+    uint8_t keyframe                   # this packet belongs to a frame at which a decoder can start (start packet only is certain)
+    uint8_t spatial_id
+    uint8_t temporal_id
+    uint8_t switch_up                  # temporal up-switch allowed here (VP8 Y, VP9 U, DD DTI 2)
+    uint8_t discardable
+    uint8_t source                     # 0 nothing known, 1 codec descriptor, 2 Dependency Descriptor
+    # what a projection has to rewrite, as offsets from the payload's start; 0 bytes = absent
+    uint8_t picture_id_offset
+    uint8_t picture_id_bytes           # 1 (7 bit) or 2 (15 bit)
+    uint8_t tl0_offset
+    uint8_t tl0_bytes
+    uint16_t picture_id
+    uint8_t tl0
+    # Dependency Descriptor
+    uint16_t frame_number
+    uint8_t dd_has_structure
+
+# One packet's view. dd = EXT_DD element or NULL; structure = per-stream cache (below), updated when the packet carries one.
+# Never fails on peer bytes that merely say nothing: returns E_OK with source 0; E_FORMAT / E_SHORT when descriptor or DD is malformed.
+ctypedef struct DdStructure:           # cached template structure of one stream; zero-initialise
+    uint8_t valid
+    uint8_t template_id_offset
+    uint8_t template_count
+    uint8_t decode_target_count
+    uint8_t chain_count
+    uint8_t spatial_id[64]
+    uint8_t temporal_id[64]
+    uint8_t dti[64][32]                # 0 not present, 1 discardable, 2 switch, 3 required
+    uint8_t fdiff_count[64]
+    uint8_t fdiffs[64][8]
+    uint8_t chain_fdiff[64][32]
+    uint8_t protected_by[32]
+    uint32_t active_targets
+    uint8_t has_resolutions
+    uint16_t width[8]
+    uint16_t height[8]
+    uint8_t raw[256]                   # the structure-bearing descriptor as received, for re-sending to joiners
+    uint16_t raw_bytes
+
+cdef int view_packet(int codec, const uint8_t* payload, Py_ssize_t n, bint marker, const uint8_t* dd, Py_ssize_t dd_bytes, DdStructure* structure, FrameView* out) noexcept nogil
+# Writes picture id / TL0 into a payload of the same shape (offsets of `v`).
+cdef void rewrite_picture(uint8_t* payload, const FrameView* v, uint16_t picture_id, uint8_t tl0) noexcept nogil
