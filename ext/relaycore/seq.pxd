@@ -15,12 +15,12 @@ cdef inline int64_t diff_u32(uint32_t a, uint32_t b) noexcept nogil:
 cdef inline int32_t diff_u15(uint16_t a, uint16_t b) noexcept nogil:
     """Return a - b for 15-bit numbers (VP8 picture id)."""
     cdef int32_t d = <int32_t>((<uint32_t>a - <uint32_t>b) & 0x7fffu)
-    return d - 0x8000 if d >= 0x4000 else d
+    return <int32_t>(d - 0x8000) if d >= 0x4000 else d
 
 
 cdef inline int32_t diff_u8(uint8_t a, uint8_t b) noexcept nogil:
     cdef int32_t d = <int32_t>((<uint32_t>a - <uint32_t>b) & 0xffu)
-    return d - 0x100 if d >= 0x80 else d
+    return <int32_t>(d - 0x100) if d >= 0x80 else d
 
 
 cdef inline int64_t unwrap_u16(int64_t reference, uint16_t number) noexcept nogil:
