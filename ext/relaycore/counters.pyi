@@ -1,0 +1,1 @@
+SCALARS: tuple[str, ...]

@@ -1,0 +1,14 @@
+"""Names of the engine's counters, in the order of `Counters`, for snapshots and metrics."""
+from libc.stdint cimport uint64_t
+
+SCALARS = (
+    "datagrams_received", "bytes_received", "datagrams_sent", "bytes_sent",
+    "stun_received", "dtls_received", "rtp_received", "rtcp_received",
+    "rtp_forwarded", "padding_dropped", "rtx_received", "unbound_dropped",
+    "keyframe_requests_received", "keyframe_requests_sent", "keyframe_requests_coalesced",
+    "nacks_received", "send_errors", "receive_overflow", "queue_dropped", "events_dropped",
+    "slots_exhausted", "stun_answered", "stun_refused", "feedback_sent",
+)
+
+# The struct is read as an array of 64-bit words: names and fields must agree in number.
+assert <Py_ssize_t>(sizeof(Counters) // sizeof(uint64_t)) == len(SCALARS) + <Py_ssize_t>COUNTER_ERRORS

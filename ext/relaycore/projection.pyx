@@ -1,0 +1,158 @@
+"""Rewriting rules of one subscriber's view of a stream; the contract stands in projection.pxd.
+
+Rules (DESIGN section 4, "Numbers" and "Time"):
+- source in order: output number = the next one; a gap in the source reserves as many output numbers (at most a window);
+- a packet that is dropped before sending takes no number; if it fills a reserved hole, the number stays unused;
+- a source whose numbers jump by more than the window starts a new segment: nothing is reserved;
+- timestamps keep one offset per source; a new source goes on behind the last output timestamp and never before it.
+"""
+cimport cython
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t
+from libc.string cimport memset
+from relaycore.errs cimport E_REPLAY, E_TOO_OLD
+from relaycore.seq cimport diff_u32, unwrap_u16
+from relaycore.views cimport FrameView
+
+cdef enum:
+    MASK = PROJECTION_WINDOW - 1
+    # A source may claim at most this many seconds of jump against arrival time before arrival is believed instead.
+    MAX_JUMP_S = 5
+
+
+cdef uint32_t ticks_of(int64_t elapsed_ns, uint32_t clock_rate_hz) noexcept nogil:
+    """Return the RTP ticks of `elapsed_ns` >= 0 at this clock rate, mod 2^32."""
+    return <uint32_t>((<uint64_t>elapsed_ns // 1000u * clock_rate_hz // 1000000u) & 0xffffffffu)
+
+
+cdef void projection_init(Projection* p, uint16_t first_out) noexcept nogil:
+    memset(p, 0, sizeof(Projection))
+    p.next_out = first_out
+
+
+cdef inline void _set(Projection* p, int64_t ext_seq, uint8_t state, int64_t out) noexcept nogil:
+    p.state[ext_seq & MASK] = state
+    p.out_low[ext_seq & MASK] = <uint16_t>(out & 0xffff)
+
+
+cdef void projection_rebase(Projection* p, int64_t ext_seq, uint32_t rtp_ts, const FrameView* view, bint known,
+                            uint32_t new_ts_offset, uint32_t clock_rate_hz, int64_t now_ns) noexcept nogil:
+    cdef uint32_t by_arrival
+    cdef int64_t jump
+    memset(p.state, MAP_NONE, sizeof(p.state))
+    p.segment_start = ext_seq
+    p.highest_in = ext_seq - 1
+    if not p.started:
+        p.started = 1
+        p.ts_offset = new_ts_offset if known else 0
+        p.picture_offset = 0
+        p.tl0_offset = 0
+        return
+    # Elapsed ticks since the last packet went out; at least one, so that two sources never share a timestamp.
+    by_arrival = p.last_ts + 1 + ticks_of(now_ns - p.last_send_ns, clock_rate_hz)
+    if known:
+        jump = diff_u32(rtp_ts + new_ts_offset, p.last_ts)
+        if jump <= 0 and jump > -<int64_t>clock_rate_hz:
+            # The new source's keyframe is older than what was shown last: do not step back.
+            p.ts_offset = p.last_ts + 1 - rtp_ts
+        elif -<int64_t>clock_rate_hz < diff_u32(rtp_ts + new_ts_offset, by_arrival) < <int64_t>clock_rate_hz * MAX_JUMP_S:
+            p.ts_offset = new_ts_offset
+        else:
+            p.ts_offset = by_arrival - rtp_ts
+    else:
+        p.ts_offset = by_arrival - rtp_ts
+    if view.picture_id_bytes and p.has_picture_id:
+        p.picture_offset = <uint16_t>((<uint32_t>p.last_picture_id + 1 - view.picture_id) & 0x7fffu)
+        p.tl0_offset = <uint8_t>((<uint32_t>p.last_tl0 + 1 - view.tl0) & 0xffu)
+
+
+cdef int64_t projection_map(Projection* p, int64_t ext_seq) noexcept nogil:
+    cdef int64_t gap = ext_seq - p.highest_in
+    cdef int64_t number
+    cdef int64_t i
+    if gap > PROJECTION_WINDOW:
+        memset(p.state, MAP_NONE, sizeof(p.state))
+        p.segment_start = ext_seq
+    elif gap > 0:
+        for i in range(p.highest_in + 1, ext_seq):
+            _set(p, i, MAP_HOLE, p.next_out)
+            p.next_out += 1
+    elif ext_seq < p.segment_start or gap <= -PROJECTION_WINDOW:
+        return E_TOO_OLD
+    else:
+        if p.state[ext_seq & MASK] != MAP_HOLE:
+            return E_REPLAY
+        p.state[ext_seq & MASK] = MAP_SENT
+        return unwrap_u16(p.next_out, p.out_low[ext_seq & MASK])
+    p.highest_in = ext_seq
+    number = p.next_out
+    p.next_out += 1
+    _set(p, ext_seq, MAP_SENT, number)
+    return number
+
+
+cdef void projection_drop(Projection* p, int64_t ext_seq) noexcept nogil:
+    cdef int64_t gap = ext_seq - p.highest_in
+    cdef int64_t i
+    if not p.started:
+        return
+    if gap > PROJECTION_WINDOW:
+        memset(p.state, MAP_NONE, sizeof(p.state))
+        p.segment_start = ext_seq
+        p.highest_in = ext_seq
+    elif gap > 0:
+        for i in range(p.highest_in + 1, ext_seq):
+            _set(p, i, MAP_HOLE, p.next_out)
+            p.next_out += 1
+        p.highest_in = ext_seq
+    elif ext_seq < p.segment_start or gap <= -PROJECTION_WINDOW:
+        return
+    elif p.state[ext_seq & MASK] != MAP_HOLE:
+        return
+    p.state[ext_seq & MASK] = MAP_DROPPED
+
+
+cdef uint32_t projection_ts(const Projection* p, uint32_t rtp_ts) noexcept nogil:
+    return rtp_ts + p.ts_offset
+
+
+cdef void projection_sent(Projection* p, uint32_t out_ts, const FrameView* view, int64_t now_ns) noexcept nogil:
+    if p.last_send_ns == 0 or diff_u32(out_ts, p.last_ts) >= 0:
+        p.last_ts = out_ts
+    p.last_send_ns = now_ns
+    if view.picture_id_bytes:
+        p.has_picture_id = 1
+        p.last_picture_id = <uint16_t>((<uint32_t>view.picture_id + p.picture_offset) & 0x7fffu)
+    if view.tl0_bytes:
+        p.last_tl0 = <uint8_t>((<uint32_t>view.tl0 + p.tl0_offset) & 0xffu)
+
+
+@cython.final
+cdef class ProjectionMap:
+    """Test face: one `Projection` driven from Python; numbers as plain ints."""
+    cdef Projection p
+
+    def __cinit__(self, uint16_t first_out=0):
+        projection_init(&self.p, first_out)
+
+    def rebase(self, int64_t ext_seq, uint32_t rtp_ts, int64_t now_ns, ts_offset=None, uint32_t clock_rate_hz=90000):
+        """Start a new source at (ext_seq, rtp_ts); `ts_offset` None = unknown."""
+        cdef FrameView view
+        memset(&view, 0, sizeof(view))
+        projection_rebase(&self.p, ext_seq, rtp_ts, &view, ts_offset is not None,
+                          0 if ts_offset is None else <uint32_t>ts_offset, clock_rate_hz, now_ns)
+
+    def map(self, int64_t ext_seq):
+        """Return the output ext_seq, or a negative error code."""
+        return projection_map(&self.p, ext_seq)
+
+    def drop(self, int64_t ext_seq):
+        """Tell that the source packet takes no number."""
+        projection_drop(&self.p, ext_seq)
+
+    def send(self, uint32_t rtp_ts, int64_t now_ns):
+        """Return the output timestamp and remember it as sent."""
+        cdef FrameView view
+        cdef uint32_t out = projection_ts(&self.p, rtp_ts)
+        memset(&view, 0, sizeof(view))
+        projection_sent(&self.p, out, &view, now_ns)
+        return out
