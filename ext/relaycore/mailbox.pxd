@@ -127,8 +127,7 @@ ctypedef struct Event:
     uint32_t payload_bytes
     uint8_t* payload               # malloc'ed, freed by the reader
 
-ctypedef struct Mailbox:
-    pass                           # two rings, two eventfds
+cdef struct Mailbox                 # two rings, two eventfds; defined in mailbox.pyx
 
 cdef Mailbox* mailbox_new() noexcept nogil
 cdef void mailbox_free(Mailbox* m) noexcept nogil                     # frees queued payloads too
@@ -141,3 +140,10 @@ cdef int mailbox_take_event(Mailbox* m, Event* out) noexcept nogil    # 1 or 0
 cdef int mailbox_take_command(Mailbox* m, Command* out) noexcept nogil
 cdef int mailbox_emit(Mailbox* m, const Event* e) noexcept nogil      # E_NO_SPACE: caller frees the payload and counts; acks use the reserve
 cdef void mailbox_flush_events(Mailbox* m) noexcept nogil             # one eventfd write if anything was emitted since the last
+# Whoever wakes up by an eventfd resets it before it takes, so that what comes later rings again.
+cdef void mailbox_reset_command_fd(Mailbox* m) noexcept nogil
+cdef void mailbox_reset_event_fd(Mailbox* m) noexcept nogil
+cdef void mailbox_ring_event_fd(Mailbox* m) noexcept nogil            # by a reader that leaves events for later
+cdef uint32_t mailbox_command_count(const Mailbox* m) noexcept nogil  # waiting; exact on either side for its own half
+cdef uint32_t mailbox_event_count(const Mailbox* m) noexcept nogil
+cdef int mailbox_open_fds() noexcept nogil                            # of all mailboxes of the process, for leak checks

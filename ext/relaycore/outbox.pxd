@@ -23,3 +23,5 @@ ctypedef struct Outbox:
 
 cdef int outbox_put(Outbox* o, Slot* slot, const SockAddr* remote, uint16_t socket_index, uint16_t run, uint32_t transport) noexcept nogil   # takes the reference; on E_NO_SPACE the caller keeps it
 cdef void outbox_clear(Outbox* o, Slab* s, int from_index) noexcept nogil
+# Closes the gaps left by items whose slot a sender took out (slot = NULL), in order.
+cdef void outbox_compact(Outbox* o) noexcept nogil
