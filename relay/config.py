@@ -31,7 +31,6 @@ from relay.config_read import (
     parse_toml,
     render,
     section_types,
-    strip,
     table,
     unknown,
 )
@@ -148,6 +147,7 @@ class ApiKey:
         MISSING,
         "What signs the tokens (HS256). Who has it can enter every room of the customer: keep it out of web "
         "pages and repositories.",
+        show=False,
     )
     customer: Name = option(
         "default",
@@ -208,7 +208,7 @@ class Limits:
     )
     data_message_bytes: Bytes = option(
         65_536,
-        "Largest data channel message: what browsers accept without asking (RFC 8841 §6.1 counts from 64 kB).",
+        "Largest data channel message: what browsers accept without asking: RFC 8841 takes 64 kB where nothing is said.",
     )
     connections_per_address: Count = option(
         200,

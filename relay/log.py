@@ -18,8 +18,8 @@ HIDDEN = "[hidden]"
 
 # A field is hidden when its name contains one of these words ("word" = letters between underscores or dashes).
 SECRET_WORDS = frozenset(
-    "password passwd pwd passphrase token jwt secret secrets authorization cookie credential credentials keybox salt ufrag "
-    "invite".split()
+    "password passwd pwd passphrase token jwt secret secrets authorization cookie credential credentials keybox salt "
+    "ufrag invite".split()
 )
 # `key` alone is too common a word (a mapping key, an API key's public name), so key material goes by whole names.
 SECRET_NAMES = frozenset(
@@ -133,7 +133,7 @@ def configure(level: Level = "info", format: Format = "console", stream: TextIO 
     handler.veil_handler = True  # type: ignore[attr-defined]
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # One line per HTTP request at "info" would drown the rest and carries the query string; our own edge logs what matters.
+    # A line per HTTP request at "info" would drown the rest; our own edge logs what matters.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
 
 

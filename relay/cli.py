@@ -1,0 +1,239 @@
+"""The `veil` command: serve, token, keys, version.
+
+Every error a person can act on is one sentence on standard error. Exit codes: 0 done, 1 the relay could not run,
+2 wrong usage or settings (as shells and typer use it).
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import re
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import jwt
+import typer
+from rich.console import Console
+
+from relay import log
+from relay.addresses import media_addresses
+from relay.clock import wall_s
+from relay.config import ApiKey, Config, load
+from relay.errors import ConfigError, VeilError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    name="veil",
+    help="A WebRTC media relay that works with LiveKit client SDKs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+token_app = typer.Typer(help="Make what lets people in.", no_args_is_help=True)
+keys_app = typer.Typer(help="Make key pairs that sign tokens.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
+app.add_typer(keys_app, name="keys")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="VEIL_CONFIG", help="TOML file; veil.example.toml explains every setting."),
+]
+DevOption = Annotated[
+    bool,
+    typer.Option("--dev", help="Add the development key, which everybody knows, and listen on this machine alone."),
+]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", help="Sign with this key of the settings (default: the first).")
+]
+TtlOption = Annotated[str, typer.Option("--ttl", help="How long it lets people in: 90s, 30m, 6h, 7d.")]
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    dev: DevOption = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the settings, say what they amount to, and stop.")
+    ] = False,
+    port: Annotated[int | None, typer.Option("--port", help="HTTP port, instead of server.http_port.")] = None,
+    log_level: Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")] = None,
+) -> None:
+    """Run the relay until it is told to stop (SIGTERM or Ctrl-C)."""
+    overrides: dict[str, tuple[Any, str]] = {}
+    if port is not None:
+        overrides["server.http_port"] = (port, "--port")
+    if log_level is not None:
+        overrides["log.level"] = (log_level, "--log-level")
+    settings = load(config, overrides=overrides, dev=dev)
+    if not settings.keys:
+        raise ConfigError(
+            "there is no key to sign tokens with: make one with `veil keys new`, or try `veil serve --dev`."
+        )
+    addresses = media_addresses(settings)
+    if check:
+        for name, value in summary(settings, [f"{a.ip} as {a.advertised_ip}" for a in addresses]):
+            typer.echo(f"{name:<12} {value}")
+        return
+    log.configure(settings.log.level, settings.log.format)
+    # Imported here: the other commands need neither the event loop nor the data plane.
+    from relay.server import run
+
+    raise typer.Exit(run(settings))
+
+
+def summary(config: Config, media: list[str]) -> list[tuple[str, str]]:
+    """Return what the settings amount to, in the words of a person who will run the relay."""
+    server, ports = config.server, config.media
+    customers = dict.fromkeys(key.customer for key in config.keys)
+    return [
+        ("page", config.origin),
+        ("HTTP", f"{server.bind_ip} port {server.http_port}, {'TLS' if server.tls_certificate_file else 'no TLS'}"),
+        ("media", f"UDP port {ports.udp_port} on {', '.join(media)}"),
+        ("keys", ", ".join(key.key for key in config.keys)),
+        ("customers", ", ".join(f"{c} ({config.customer(c).tier}: e2ee {config.tier_of(c).e2ee})" for c in customers)),
+        ("log", f"{config.log.level}, {config.log.format}"),
+    ]
+
+
+@token_app.command("create")
+def token_create(
+    room: Annotated[str, typer.Option("--room", help="Room the token opens; made on first join.")],
+    identity: Annotated[
+        str, typer.Option("--identity", help="Who it is for: unique in the room, a second join evicts the first.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="What the others see (default: the identity).")] = "",
+    ttl: TtlOption = "6h",
+    can_publish: Annotated[bool, typer.Option(help="May send camera, microphone and screen.")] = True,
+    can_subscribe: Annotated[bool, typer.Option(help="May receive what others send.")] = True,
+    can_publish_data: Annotated[bool, typer.Option(help="May send data messages.")] = True,
+    metadata: Annotated[str, typer.Option("--metadata", help="Text the app attaches to the participant.")] = "",
+    attribute: Annotated[list[str] | None, typer.Option("--attribute", help="key=value; may be repeated.")] = None,
+    config: ConfigOption = None,
+    dev: DevOption = False,
+    key: KeyOption = None,
+) -> None:
+    """Print an access token as LiveKit SDKs take it."""
+    attributes = {}
+    for item in attribute or ():
+        left, equals, right = item.partition("=")
+        if not equals or not left:
+            raise ConfigError(f"--attribute is key=value, not {item!r}.")
+        attributes[left] = right
+    for option_name, value in (("--room", room), ("--identity", identity)):
+        if not value.strip():
+            raise ConfigError(f"{option_name} cannot be empty.")
+    grants = {
+        "room": room,
+        "roomJoin": True,
+        "canPublish": can_publish,
+        "canSubscribe": can_subscribe,
+        "canPublishData": can_publish_data,
+    }
+    typer.echo(
+        mint_token(signing_key(load(config, dev=dev), key), identity, grants, seconds(ttl), name, metadata, attributes)
+    )
+
+
+@token_app.command("invite")
+def token_invite(
+    room: Annotated[str, typer.Option("--room", help="Room the link leads to.")],
+    ttl: TtlOption = "7d",
+    config: ConfigOption = None,
+    dev: DevOption = False,
+    key: KeyOption = None,
+) -> None:
+    """Print a link that lets anyone who has it join the room in a browser, until it expires."""
+    from relay.signaling import invites
+
+    if not room.strip():
+        raise ConfigError("--room cannot be empty.")
+    settings = load(config, dev=dev)
+    invite = invites.mint(signing_key(settings, key), room, ttl_s=seconds(ttl), now_s=wall_s())
+    typer.echo(invites.link(settings.origin, invite))
+
+
+@keys_app.command("new")
+def keys_new(
+    customer: Annotated[str, typer.Option("--customer", help="Whose rooms its tokens open.")] = "default",
+) -> None:
+    """Print a new key pair as a table for veil.toml."""
+    pair = ApiKey(key=f"VK{secrets.token_hex(6)}", secret=secrets.token_urlsafe(32), customer=customer)
+    typer.echo("[[keys]]")
+    for item in dataclasses.fields(pair):
+        typer.echo(f'{item.name} = "{getattr(pair, item.name)}"')
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"veil {installed_version()}")
+
+
+def installed_version() -> str:
+    """Return the version of the installed package, or of pyproject.toml beside an uninstalled tree."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("veil")
+    text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^version = "([^"]+)"', text, re.M)
+    return found[1] if found else "unknown"
+
+
+def signing_key(config: Config, name: str | None) -> ApiKey:
+    """Return the key of this name, or the first.   Errors: ConfigError when there is none."""
+    if not config.keys:
+        raise ConfigError("there is no key to sign with: give --config, VEIL_KEYS or --dev.")
+    if name is None:
+        return config.keys[0]
+    for key in config.keys:
+        if key.key == name:
+            return key
+    raise ConfigError(f"--key names no key of the settings; there are {', '.join(k.key for k in config.keys)}.")
+
+
+def mint_token(
+    key: ApiKey,
+    identity: str,
+    grants: dict[str, Any],
+    ttl_s: int,
+    name: str = "",
+    metadata: str = "",
+    attributes: dict[str, str] | None = None,
+) -> str:
+    """Return a JWT with LiveKit's claims, valid from now on for `ttl_s`."""
+    now = wall_s()
+    claims: dict[str, Any] = {"iss": key.key, "sub": identity, "nbf": now, "exp": now + ttl_s, "video": grants}
+    claims |= {k: v for k, v in (("name", name), ("metadata", metadata), ("attributes", attributes)) if v}
+    return jwt.encode(claims, key.secret, algorithm="HS256")
+
+
+def seconds(text: str) -> int:
+    """Return the duration `text` names, such as 90s, 30m, 6h or 7d.   Units: s.   Errors: ConfigError."""
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", text.strip())
+    if not match or int(match[1]) == 0:
+        raise ConfigError(f"--ttl is a number above zero with s, m, h or d, such as 6h, not {text!r}.")
+    return int(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
+
+@contextlib.contextmanager
+def errors_as_sentences() -> Iterator[None]:
+    """End the process with one sentence where a person can act on the error; our bugs keep their traceback."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        yield
+    except ConfigError as error:
+        console.print(f"veil: {error}", markup=False)
+        sys.exit(EXIT_USAGE)
+    except VeilError as error:
+        console.print(f"veil: {error}", markup=False)
+        sys.exit(EXIT_FAILED)
+
+
+def main() -> None:
+    """Run the command line."""
+    with errors_as_sentences():
+        app()
