@@ -4,10 +4,8 @@ from relaycore.slab cimport Slab, Slot
 from relaycore.outbox cimport Outbox
 from relaycore.mailbox cimport Mailbox, Command
 from relaycore.counters cimport Counters
+from relaycore.routes cimport Engine
 from relaycore.stun cimport SockAddr
-
-ctypedef struct Engine:
-    pass
 
 ctypedef struct TransportStats:
     uint32_t transport

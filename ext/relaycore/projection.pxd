@@ -32,6 +32,7 @@ ctypedef struct Projection:
     uint16_t out_low[512]          # low 16 bits of the output number, by source number mod window
     uint8_t state[512]             # MapState
 
+cdef uint32_t ticks_of(int64_t elapsed_ns, uint32_t clock_rate_hz) noexcept nogil
 # first_out: < 2^15 so that the receiver's roll-over guess cannot go wrong on the first packets (RFC 3711 section 3.3.1).
 cdef void projection_init(Projection* p, uint16_t first_out) noexcept nogil
 # A (new) source starts with packet `ext_seq`; ts_offset, picture offsets are set so that the output goes on seamlessly.

@@ -1,0 +1,316 @@
+"""The engine's composition: commands in, timers and queues run, snapshot out; the contract stands in engine.pxd."""
+from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, INT64_MAX
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+from relaycore.counters cimport Counters
+from relaycore.errs cimport (
+    E_INVALID, E_LENGTH, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_PEER, E_UNKNOWN_STREAM, E_UNKNOWN_TRANSPORT, E_UNSUPPORTED,
+)
+from relaycore.forward cimport forward_queue
+from relaycore.hdrext cimport EXT_COUNT
+from relaycore.icelite cimport ICE_NO_TUPLE
+from relaycore.mailbox cimport (
+    CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
+    CMD_RECEIVER_REMOVE, CMD_SNAPSHOT, CMD_STOP, CMD_TRANSPORT_ADD, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE,
+    CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, Command, EV_ACK, Event, ExtensionsCommand, Mailbox, SelectCommand, SrtpCommand,
+)
+from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_put
+from relaycore.receive cimport receive_datagram
+from relaycore.reports cimport count_error, request_keyframe, run_timers
+from relaycore.routes cimport (
+    Egress, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
+    add_egress, add_receiver, add_transport, emit, find_egress, find_receiver, find_transport, remove_egress, remove_receiver,
+    remove_transport, routes_free, routes_init, set_ice, take_ready,
+)
+from relaycore.slab cimport Slab, Slot, slab_take, slab_used, slot_drop
+from relaycore.srtp cimport SrtpContext, srtp_free, srtp_new
+from relaycore.stun cimport SockAddr
+from relaycore.timers cimport timers_due, timers_next
+
+cdef enum:
+    POLL_MARGIN = 64               # outbox places that one transport's timers may need
+
+
+cdef Engine* engine_new(Slab* slab, Outbox* outbox, Mailbox* mailbox, int srtp_backend, uint64_t seed) noexcept nogil:
+    cdef Engine* e = <Engine*>calloc(1, sizeof(Engine))
+    if e == NULL:
+        return NULL
+    e.slab = slab
+    e.outbox = outbox
+    e.mailbox = mailbox
+    e.srtp_backend = srtp_backend
+    e.random_state = seed
+    e.facts = <PacketFacts*>calloc(<size_t>slab.small_count + slab.large_count, sizeof(PacketFacts))
+    if e.facts == NULL or routes_init(e) < 0:
+        routes_free(e)
+        free(e.facts)
+        free(e)
+        return NULL
+    return e
+
+
+cdef void engine_free(Engine* e) noexcept nogil:
+    routes_free(e)
+    free(e.facts)
+    free(e)
+
+
+cdef void engine_receive(Engine* e, Slot* slot, const SockAddr* remote, uint16_t socket_index, int64_t now_ns) noexcept nogil:
+    receive_datagram(e, slot, remote, socket_index, now_ns)
+
+
+cdef Counters* engine_counters(Engine* e) noexcept nogil:
+    return &e.counters
+
+
+cdef uint32_t engine_transport_count(const Engine* e) noexcept nogil:
+    return e.transport_count
+
+
+cdef void engine_set_snapshot(Engine* e, Snapshot* s) noexcept nogil:
+    e.snapshot = s
+
+
+cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil:
+    """Run due timers and send what waits, as far as the outbox has room; return when to call again."""
+    cdef int32_t owner
+    cdef Transport* t
+    while e.outbox.count < OUTBOX_MAX - POLL_MARGIN:
+        owner = timers_due(&e.timers, now_ns)
+        if owner < 0:
+            break
+        run_timers(e, e.transports[owner], now_ns)
+    while e.outbox.count < OUTBOX_MAX - POLL_MARGIN:
+        t = take_ready(e)
+        if t == NULL:
+            break
+        forward_queue(e, t, now_ns)
+    if e.ready_first != NO_INDEX:
+        return now_ns
+    return timers_next(&e.timers)
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+cdef int _set_srtp(Engine* e, Transport* t, const SrtpCommand* c) noexcept nogil:
+    cdef SrtpContext* receive_context
+    cdef SrtpContext* send_context
+    # One pair of keys for the transport's life: new ones would restart the numbers of running streams under nobody's eyes.
+    if t.receive_context != NULL:
+        return E_STATE
+    receive_context = srtp_new(c.profile, c.receive_key, c.receive_salt, e.srtp_backend)
+    send_context = srtp_new(c.profile, c.send_key, c.send_salt, e.srtp_backend)
+    if receive_context == NULL or send_context == NULL:
+        srtp_free(receive_context)
+        srtp_free(send_context)
+        return E_UNSUPPORTED
+    t.receive_context = receive_context
+    t.send_context = send_context
+    return E_OK
+
+
+cdef int _set_extensions(Transport* t, const ExtensionsCommand* c) noexcept nogil:
+    cdef int kind
+    memset(&t.extensions, 0, sizeof(t.extensions))
+    for kind in range(1, EXT_COUNT):
+        if c.id_of_kind[kind] == 0:
+            continue
+        t.extensions.id_of_kind[kind] = c.id_of_kind[kind]
+        t.extensions.kind_of_id[c.id_of_kind[kind]] = <uint8_t>kind
+    return E_OK
+
+
+cdef int _send_datagram(Engine* e, Transport* t, const uint8_t* payload, uint32_t n) noexcept nogil:
+    """Send a DTLS datagram on the selected pair, else to where the peer's last one came from."""
+    cdef int i = t.ice.selected if t.ice.selected != ICE_NO_TUPLE else t.dtls_tuple
+    cdef Slot* slot
+    cdef int code
+    if i == ICE_NO_TUPLE or not t.ice.tuples[i].used:
+        return E_UNKNOWN_PEER
+    if payload == NULL or n == 0:
+        return E_LENGTH
+    slot = slab_take(e.slab, n)
+    if slot == NULL:
+        e.counters.slots_exhausted += 1
+        return E_NO_SPACE
+    if n > slot.capacity:
+        slot_drop(e.slab, slot)
+        return E_LENGTH
+    memcpy(slot.data, payload, n)
+    slot.length = <uint16_t>n
+    e.outbox.next_run += 1
+    code = outbox_put(e.outbox, slot, &t.ice.tuples[i].remote, t.ice.tuples[i].socket_index, e.outbox.next_run, t.id)
+    if code < 0:
+        slot_drop(e.slab, slot)
+        return code
+    t.packets_sent += 1
+    t.bytes_sent += n
+    return E_OK
+
+
+cdef int _select(Engine* e, Egress* g, int32_t encoding, int64_t now_ns) noexcept nogil:
+    cdef Receiver* r = e.receivers[g.receiver]
+    if encoding < -1 or encoding >= r.encoding_count:
+        return E_INVALID
+    if encoding != g.wanted and (encoding == -1 or g.wanted == -1):
+        # What was shown before a pause is no base for what comes after: start at a keyframe.
+        g.current = NO_INDEX
+    g.wanted = encoding
+    if encoding >= 0 and g.current != encoding:
+        request_keyframe(e, r, encoding, now_ns)
+    return E_OK
+
+
+cdef void _fill_transport(const Transport* t, TransportStats* out) noexcept nogil:
+    cdef const SockAddr* remote
+    cdef uint32_t i
+    memset(out, 0, sizeof(TransportStats))
+    out.transport = t.id
+    out.alive = 0 if t.ice.dead else 1
+    out.packets_received = t.packets_received
+    out.bytes_received = t.bytes_received
+    out.packets_sent = t.packets_sent
+    out.bytes_sent = t.bytes_sent
+    out.rtt_ns = -1
+    if t.ice.selected != ICE_NO_TUPLE:
+        remote = &t.ice.tuples[t.ice.selected].remote
+        out.remote_family = remote.family
+        out.remote_port = remote.port
+        memcpy(out.remote_ip, remote.ip, sizeof(out.remote_ip))
+
+
+cdef void _fill_stream(const Engine* e, const RtpStream* s, StreamStats* out) noexcept nogil:
+    memset(out, 0, sizeof(StreamStats))
+    out.receiver = e.receivers[s.receiver].id
+    out.encoding = s.encoding
+    out.ssrc = s.ssrc
+    out.codec = s.codec
+    out.packets = s.packets
+    out.bytes = s.bytes
+    out.frames = s.frames
+    out.keyframes = s.keyframes
+    if s.packets:
+        out.lost = s.highest_seq - s.base_seq + 1 - <int64_t>s.packets
+    out.jitter_ticks = s.jitter_16 >> 4
+    out.audio_level = s.audio_level
+    out.last_packet_ns = s.last_packet_ns
+
+
+cdef void _fill_egress(const Engine* e, const Egress* g, EgressStats* out) noexcept nogil:
+    memset(out, 0, sizeof(EgressStats))
+    out.egress = g.id
+    out.receiver = e.receivers[g.receiver].id
+    out.encoding = g.current
+    out.wanted = g.wanted
+    out.packets = g.packets
+    out.bytes = g.bytes
+    out.frames = g.frames
+    out.fraction_lost = g.fraction_lost
+    out.total_lost = g.total_lost
+    out.jitter_ticks = g.jitter_ticks
+    out.rtt_ns = g.rtt_ns
+
+
+cdef int _snapshot(Engine* e, int64_t now_ns) noexcept nogil:
+    cdef Snapshot* s = <Snapshot*>e.snapshot
+    cdef Transport* t
+    cdef uint32_t k
+    cdef int32_t i, j
+    if s == NULL:
+        return E_STATE
+    s.transport_count = 0
+    s.stream_count = 0
+    s.egress_count = 0
+    s.transports_alive = 0
+    for i in range(e.transport_capacity):
+        t = e.transports[i]
+        if t == NULL:
+            continue
+        if s.transport_count < s.transport_capacity:
+            _fill_transport(t, &s.transports[s.transport_count])
+        s.transport_count += 1
+        if t.ice.selected != ICE_NO_TUPLE and not t.ice.dead:
+            s.transports_alive += 1
+        for j in range(t.stream_count):
+            if t.streams[j].receiver == NO_INDEX or t.streams[j].is_repair:
+                continue
+            if s.stream_count < s.stream_capacity:
+                _fill_stream(e, t.streams[j], &s.streams[s.stream_count])
+            s.stream_count += 1
+        for k in range(t.egress_count):
+            if s.egress_count < s.egress_capacity:
+                _fill_egress(e, e.egresses[t.egresses[k]], &s.egresses[s.egress_count])
+            s.egress_count += 1
+    s.slots_used = slab_used(e.slab)
+    s.now_ns = now_ns
+    s.counters = e.counters
+    return E_OK
+
+
+cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
+    cdef Transport* t
+    cdef Receiver* r
+    cdef Egress* g
+    cdef int code
+    if c.op == CMD_NOP or c.op == CMD_STOP:
+        return E_OK
+    if c.op == CMD_SNAPSHOT:
+        return _snapshot(e, now_ns)
+    if c.op == CMD_TRANSPORT_ADD:
+        return add_transport(e, c.transport, &c.body.ice, now_ns)
+    if c.op == CMD_RECEIVER_REMOVE or c.op == CMD_KEYFRAME:
+        r = find_receiver(e, c.body.select.receiver)
+        if r == NULL:
+            return E_UNKNOWN_STREAM
+        if c.op == CMD_RECEIVER_REMOVE:
+            remove_receiver(e, r)
+        elif 0 <= c.body.select.encoding < r.encoding_count:
+            request_keyframe(e, r, c.body.select.encoding, now_ns)
+        else:
+            return E_INVALID
+        return E_OK
+    if c.op == CMD_EGRESS_SELECT or c.op == CMD_EGRESS_REMOVE:
+        g = find_egress(e, c.body.select.egress)
+        if g == NULL:
+            return E_UNKNOWN_STREAM
+        if c.op == CMD_EGRESS_SELECT:
+            return _select(e, g, c.body.select.encoding, now_ns)
+        remove_egress(e, g)
+        return E_OK
+    t = find_transport(e, c.transport)
+    if t == NULL:
+        return E_UNKNOWN_TRANSPORT
+    if c.op == CMD_TRANSPORT_ICE:
+        return set_ice(e, t, &c.body.ice, now_ns)
+    if c.op == CMD_TRANSPORT_SRTP:
+        return _set_srtp(e, t, &c.body.srtp)
+    if c.op == CMD_TRANSPORT_EXTENSIONS:
+        return _set_extensions(t, &c.body.extensions)
+    if c.op == CMD_DATAGRAM:
+        return _send_datagram(e, t, c.payload, c.payload_bytes)
+    if c.op == CMD_RECEIVER_ADD:
+        return add_receiver(e, t, &c.body.receiver)
+    if c.op == CMD_TRANSPORT_REMOVE:
+        remove_transport(e, t)
+        return E_OK
+    if c.op == CMD_EGRESS_ADD:
+        code = add_egress(e, t, &c.body.egress)
+        if code == E_OK and c.body.egress.encoding >= 0:
+            g = find_egress(e, c.body.egress.egress)
+            request_keyframe(e, e.receivers[g.receiver], g.wanted, now_ns)
+        return code
+    return E_INVALID
+
+
+cdef void engine_command(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
+    cdef Event event
+    memset(&event, 0, sizeof(event))
+    event.kind = EV_ACK
+    event.number = c.number
+    event.code = _execute(e, c, now_ns)
+    event.transport = c.transport
+    event.now_ns = now_ns
+    free(c.payload)
+    c.payload = NULL
+    memset(&c.body.srtp, 0, sizeof(c.body.srtp))       # keys do not linger in the ring's copy
+    emit(e, &event)

@@ -1,0 +1,439 @@
+"""From a datagram to the subscribers' queues (DESIGN section 4, Receive, Unprotect, Bind).
+
+Nothing here trusts a byte before its authentication: an unknown address gets in by a STUN check with our ufrag and a valid
+MESSAGE-INTEGRITY alone, an SSRC by a packet whose tag is right and whose MID, RID or SSRC a receiver expects.
+"""
+from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t
+from libc.stdlib cimport calloc, malloc
+from libc.string cimport memcmp, memcpy, memset
+from relaycore.be cimport get_u16
+from relaycore.demux cimport KIND_DTLS, KIND_RTCP, KIND_RTP, KIND_STUN, demux_datagram
+from relaycore.errs cimport (
+    E_AUTH, E_FORMAT, E_LIMIT, E_STATE, E_UNKNOWN_PEER, E_UNKNOWN_STREAM, E_UNKNOWN_TRANSPORT,
+)
+from relaycore.forward cimport route_packet, skip_packet
+from relaycore.hdrext cimport (
+    EXT_AUDIO_LEVEL, EXT_DD, EXT_MID, EXT_REPAIRED_RID, EXT_RID, EXT_TWCC, ExtElement, ExtView, parse_hdrext,
+)
+from relaycore.icelite cimport ICE_NO_TUPLE, ice_on_check
+from relaycore.mailbox cimport (
+    CodecEntry, EV_DTLS, EV_ENCODING_ACTIVE, EV_ICE_CHECK, EV_STREAM_BOUND, Event,
+)
+from relaycore.outbox cimport outbox_put
+from relaycore.reports cimport (
+    TWCC_INTERVAL_MS, count_error, emit_selected, expedite_report, receive_rtcp, request_keyframe, update_reception,
+)
+from relaycore.routes cimport (
+    Egress, Encoding, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
+    add_stream, emit, find_by_tuple, find_by_ufrag, find_stream, forget_tuple, remember_tuple, schedule,
+)
+from relaycore.rtp cimport RtpHeader, parse_rtp, take_rtp_padding
+from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop
+from relaycore.srtp cimport SrtpRxState, srtp_unprotect_rtcp, srtp_unprotect_rtp
+from relaycore.stun cimport (
+    SockAddr, StunRequest, check_stun_integrity, parse_stun_request, write_stun_error, write_stun_success,
+)
+from relaycore.twcc cimport TwccRecorder, twcc_record
+from relaycore.units cimport ms
+from relaycore.views cimport CODEC_NONE, DdStructure, view_packet
+
+
+# --- STUN -----------------------------------------------------------------------------------------------------------
+
+cdef void _answer(Engine* e, Transport* t, const StunRequest* r, int code, const SockAddr* remote, uint16_t socket_index,
+                  const uint8_t* password, uint8_t password_bytes) noexcept nogil:
+    """Answer an authenticated check from the socket it came in on: success (code 0) or an error."""
+    cdef Slot* slot = slab_take(e.slab, SLOT_SMALL_BYTES)
+    cdef int n
+    if slot == NULL:
+        e.counters.slots_exhausted += 1
+        return
+    if code == 0:
+        n = write_stun_success(slot.data, slot.capacity, r.transaction_id, remote, password, password_bytes)
+    else:
+        n = write_stun_error(slot.data, slot.capacity, r, code, password, password_bytes)
+    if n > 0:
+        slot.length = <uint16_t>n
+        e.outbox.next_run += 1
+        n = outbox_put(e.outbox, slot, remote, socket_index, e.outbox.next_run, t.id)
+    if n < 0:
+        count_error(e, n)
+        slot_drop(e.slab, slot)
+
+
+cdef void _receive_stun(Engine* e, const uint8_t* buf, Py_ssize_t n, const SockAddr* remote, uint16_t socket_index,
+                        int64_t now_ns) noexcept nogil:
+    cdef StunRequest r
+    cdef Transport* t
+    cdef const uint8_t* password
+    cdef uint8_t password_bytes
+    cdef SockAddr evicted[8]
+    cdef uint16_t evicted_socket[8]
+    cdef int i, index
+    cdef int selected_changed = 0
+    cdef bint first
+    cdef Event event
+    cdef int code = parse_stun_request(buf, n, &r)
+    e.counters.stun_received += 1
+    if code == 0 and (r.username == NULL or r.integrity_offset == 0):
+        code = E_AUTH
+    t = NULL
+    if code == 0:
+        t = find_by_ufrag(e, r.username, r.local_ufrag_bytes)
+        if t == NULL:
+            code = E_UNKNOWN_TRANSPORT
+    if code < 0:
+        # Silence, not an error answer: nobody is to learn which ufrags exist, nor to use us as a reflector.
+        e.counters.stun_refused += 1
+        count_error(e, code)
+        return
+    password = t.ice.password
+    password_bytes = t.ice.password_bytes
+    code = check_stun_integrity(buf, n, &r, password, password_bytes)
+    if code < 0 and t.ice.previous_password_bytes:
+        password = t.ice.previous_password
+        password_bytes = t.ice.previous_password_bytes
+        code = check_stun_integrity(buf, n, &r, password, password_bytes)
+    elif code == 0:
+        t.ice.previous_password_bytes = 0
+    if code < 0:
+        e.counters.stun_refused += 1
+        count_error(e, code)
+        return
+    if r.unknown_count:
+        _answer(e, t, &r, 420, remote, socket_index, password, password_bytes)
+        return
+    if r.ice_controlling == 0:
+        # We are lite, so always controlled (RFC 8445 section 6.1.1): the peer has to take the other role.
+        _answer(e, t, &r, 487, remote, socket_index, password, password_bytes)
+        return
+    for i in range(8):
+        evicted[i] = t.ice.tuples[i].remote
+        evicted_socket[i] = t.ice.tuples[i].socket_index
+    first = t.ice.selected == ICE_NO_TUPLE and not t.ever_selected
+    index = ice_on_check(&t.ice, remote, socket_index, r.priority, r.use_candidate, now_ns, &selected_changed)
+    if index < 0:
+        count_error(e, index)
+        e.counters.stun_refused += 1
+        return
+    if memcmp(&evicted[index], remote, sizeof(SockAddr)) != 0 or evicted_socket[index] != socket_index:
+        if evicted[index].family:
+            forget_tuple(e, &evicted[index], evicted_socket[index])
+        remember_tuple(e, t, remote, socket_index)
+        if first and t.dtls_tuple == ICE_NO_TUPLE:
+            memset(&event, 0, sizeof(event))
+            event.kind = EV_ICE_CHECK
+            event.transport = t.id
+            event.now_ns = now_ns
+            emit(e, &event)
+    _answer(e, t, &r, 0, remote, socket_index, password, password_bytes)
+    e.counters.stun_answered += 1
+    if selected_changed:
+        emit_selected(e, t, now_ns)
+
+
+# --- DTLS -----------------------------------------------------------------------------------------------------------
+
+cdef void _receive_dtls(Engine* e, Transport* t, int tuple_index, const Slot* slot, int64_t now_ns) noexcept nogil:
+    cdef Event event
+    e.counters.dtls_received += 1
+    t.dtls_tuple = tuple_index
+    memset(&event, 0, sizeof(event))
+    event.kind = EV_DTLS
+    event.transport = t.id
+    event.now_ns = now_ns
+    event.payload = <uint8_t*>malloc(slot.length)
+    if event.payload == NULL:
+        e.counters.events_dropped += 1
+        return
+    memcpy(event.payload, slot.data, slot.length)
+    event.payload_bytes = slot.length
+    emit(e, &event)
+
+
+# --- binding an SSRC to a receiver (RFC 9143 section 9.2, RFC 8852) ---------------------------------------------------
+
+cdef const CodecEntry* _codec_of(const Receiver* r, uint8_t payload_type, bint* is_repair) noexcept nogil:
+    cdef int i
+    for i in range(r.spec.codec_count):
+        if r.spec.codecs[i].payload_type == payload_type:
+            is_repair[0] = False
+            return &r.spec.codecs[i]
+        if r.spec.codecs[i].rtx_payload_type and r.spec.codecs[i].rtx_payload_type == payload_type:
+            is_repair[0] = True
+            return &r.spec.codecs[i]
+    return NULL
+
+
+cdef inline bint _equals(const ExtElement* element, const uint8_t* text, uint8_t text_bytes) noexcept nogil:
+    return element.bytes == text_bytes and text_bytes > 0 and memcmp(element.data, text, text_bytes) == 0
+
+
+cdef int _encoding_of(const Receiver* r, uint32_t ssrc, const ExtView* x, bint* is_repair) noexcept nogil:
+    """Return the encoding that this SSRC carries: by RID, by repaired RID, by a=ssrc, or the only one there is."""
+    cdef int i
+    for i in range(r.spec.rid_count):
+        if x.present >> EXT_RID & 1 and _equals(&x.by_kind[EXT_RID], r.spec.rids[i], r.spec.rid_bytes[i]):
+            return i
+        if x.present >> EXT_REPAIRED_RID & 1 and _equals(&x.by_kind[EXT_REPAIRED_RID], r.spec.rids[i], r.spec.rid_bytes[i]):
+            is_repair[0] = True
+            return i
+    for i in range(r.spec.ssrc_count):
+        if r.spec.ssrcs[i] == ssrc:
+            return i if i < r.encoding_count else 0
+        if r.spec.rtx_ssrcs[i] and r.spec.rtx_ssrcs[i] == ssrc:
+            is_repair[0] = True
+            return i if i < r.encoding_count else 0
+    return 0 if r.spec.rid_count == 0 else E_UNKNOWN_STREAM
+
+
+cdef Receiver* _expecting(Engine* e, Transport* t, const RtpHeader* h, const ExtView* x, int* encoding, bint* is_repair) noexcept nogil:
+    """Find the receiver that an unbound SSRC belongs to, or NULL. Reads only what the packet claims; the tag comes after."""
+    cdef Receiver* r
+    cdef Receiver* found = NULL
+    cdef bint repair = False
+    cdef bint repair_found = False
+    cdef int32_t i
+    cdef int j
+    if x.present >> EXT_MID & 1:
+        for i in range(t.receiver_count):
+            r = e.receivers[t.receivers[i]]
+            if _equals(&x.by_kind[EXT_MID], r.spec.mid, r.spec.mid_bytes):
+                if _codec_of(r, h.payload_type, is_repair) == NULL:
+                    return NULL
+                encoding[0] = _encoding_of(r, h.ssrc, x, is_repair)
+                return NULL if encoding[0] < 0 else r
+        return NULL
+    for i in range(t.receiver_count):
+        r = e.receivers[t.receivers[i]]
+        if _codec_of(r, h.payload_type, &repair) == NULL:
+            continue
+        for j in range(r.spec.ssrc_count):
+            if r.spec.ssrcs[j] == h.ssrc or (r.spec.rtx_ssrcs[j] and r.spec.rtx_ssrcs[j] == h.ssrc):
+                is_repair[0] = repair
+                encoding[0] = _encoding_of(r, h.ssrc, x, is_repair)
+                return r
+        # By payload type alone only where no other receiver could be meant.
+        if found != NULL:
+            return NULL
+        if r.spec.rid_count == 0 and r.spec.ssrc_count == 0:
+            found = r
+            repair_found = repair
+    encoding[0] = 0
+    is_repair[0] = repair_found
+    return found
+
+
+cdef RtpStream* _bind(Engine* e, Transport* t, Receiver* r, int32_t encoding, bint is_repair, uint32_t ssrc,
+                      const CodecEntry* codec, int64_t now_ns) noexcept nogil:
+    cdef RtpStream* s = add_stream(e, t, ssrc, now_ns)
+    cdef RtpStream* former
+    cdef Event event
+    cdef Egress* g
+    cdef uint32_t i
+    if s == NULL:
+        count_error(e, E_LIMIT)
+        return NULL
+    s.receiver = r.index
+    s.encoding = encoding
+    s.is_repair = 1 if is_repair else 0
+    s.clock_rate_hz = codec.clock_rate_hz if codec.clock_rate_hz else 90000u
+    s.codec = codec.codec
+    if not is_repair:
+        former = r.encodings[encoding].stream
+        if former != NULL:
+            # The publisher restarted this encoding under a new SSRC; the old one stays only to recognise replays.
+            former.receiver = NO_INDEX
+            for i in range(r.egress_count):
+                g = e.egresses[r.egresses[i]]
+                if g.source == former:
+                    g.source = NULL
+                    g.current = NO_INDEX
+        r.encodings[encoding].stream = s
+        memset(&event, 0, sizeof(event))
+        event.kind = EV_STREAM_BOUND
+        event.transport = t.id
+        event.receiver = r.id
+        event.encoding = encoding
+        event.ssrc = ssrc
+        event.now_ns = now_ns
+        emit(e, &event)
+    # libwebrtc stops sending MID and RID once it has seen a report on the SSRC.
+    expedite_report(e, t, now_ns)
+    return s
+
+
+# --- RTP ------------------------------------------------------------------------------------------------------------
+
+cdef void _record_twcc(Engine* e, Transport* t, const PacketFacts* f, int64_t now_ns) noexcept nogil:
+    if t.twcc == NULL:
+        t.twcc = <TwccRecorder*>calloc(1, sizeof(TwccRecorder))
+        if t.twcc == NULL:
+            return
+    twcc_record(t.twcc, get_u16(f.extensions.by_kind[EXT_TWCC].data), now_ns)
+    t.twcc_media_ssrc = f.rtp.ssrc
+    if t.twcc_due_ns == 0:
+        t.twcc_due_ns = now_ns + ms(TWCC_INTERVAL_MS)
+        schedule(e, t)
+
+
+cdef int _view(RtpStream* s, PacketFacts* f, const uint8_t* payload) noexcept nogil:
+    """Fill the header view of a video packet."""
+    cdef const uint8_t* dd = NULL
+    cdef Py_ssize_t dd_bytes = 0
+    if f.extensions.present >> EXT_DD & 1:
+        dd = f.extensions.by_kind[EXT_DD].data
+        dd_bytes = f.extensions.by_kind[EXT_DD].bytes
+        if s.structure == NULL:
+            s.structure = <DdStructure*>calloc(1, sizeof(DdStructure))
+            if s.structure == NULL:
+                dd = NULL
+                dd_bytes = 0
+    return view_packet(f.codec, payload, f.rtp.payload_bytes, f.rtp.marker, dd, dd_bytes, s.structure, &f.view)
+
+
+cdef void _mark_active(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
+    cdef Event event
+    cdef Encoding* enc = &r.encodings[encoding]
+    enc.last_packet_ns = now_ns
+    if enc.active:
+        return
+    enc.active = 1
+    memset(&event, 0, sizeof(event))
+    event.kind = EV_ENCODING_ACTIVE
+    event.receiver = r.id
+    event.encoding = encoding
+    event.now_ns = now_ns
+    emit(e, &event)
+    if enc.request_pending:
+        request_keyframe(e, r, encoding, now_ns)
+
+
+cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int64_t now_ns) noexcept nogil:
+    cdef PacketFacts* f = &e.facts[slot - e.slab.slots]
+    cdef RtpStream* s
+    cdef Receiver* r = NULL
+    cdef SrtpRxState first
+    cdef const CodecEntry* codec
+    cdef bint is_repair = False
+    cdef int encoding = 0
+    cdef int n
+    cdef int code
+    e.counters.rtp_received += 1
+    if t.receive_context == NULL:
+        count_error(e, E_STATE)
+        return
+    code = parse_rtp(slot.data, slot.length, &f.rtp)
+    if code >= 0:
+        code = parse_hdrext(slot.data + f.rtp.ext_offset, f.rtp.ext_bytes, f.rtp.ext_profile, &t.extensions, &f.extensions)
+    if code < 0:
+        count_error(e, code)
+        return
+    s = find_stream(t, f.rtp.ssrc)
+    if s == NULL:
+        r = _expecting(e, t, &f.rtp, &f.extensions, &encoding, &is_repair)
+        if r == NULL:
+            e.counters.unbound_dropped += 1
+            count_error(e, E_UNKNOWN_STREAM)
+            return
+        memset(&first, 0, sizeof(first))
+        n = srtp_unprotect_rtp(t.receive_context, &first, slot.data, slot.length, f.rtp.payload_offset, &f.ext_seq)
+    else:
+        n = srtp_unprotect_rtp(t.receive_context, &s.srtp, slot.data, slot.length, f.rtp.payload_offset, &f.ext_seq)
+    if n < 0:
+        count_error(e, n)
+        return
+    slot.length = <uint16_t>n
+    code = take_rtp_padding(slot.data, n, &f.rtp)
+    if code < 0:
+        count_error(e, code)
+        return
+    t.ice.tuples[tuple_index].last_receive_ns = now_ns
+    if f.extensions.present >> EXT_TWCC & 1 and f.extensions.by_kind[EXT_TWCC].bytes >= 2:
+        _record_twcc(e, t, f, now_ns)
+    if s == NULL:
+        codec = _codec_of(r, f.rtp.payload_type, &is_repair)
+        s = _bind(e, t, r, encoding, is_repair, f.rtp.ssrc, codec, now_ns)
+        if s == NULL:
+            return
+        s.srtp = first
+    update_reception(s, f.ext_seq, f.rtp.rtp_ts, now_ns)
+    s.bytes += f.rtp.payload_bytes
+    s.last_packet_ns = now_ns
+    if s.receiver == NO_INDEX:
+        e.counters.unbound_dropped += 1
+        return
+    r = e.receivers[s.receiver]
+    if s.is_repair:
+        e.counters.rtx_received += 1
+        return
+    codec = _codec_of(r, f.rtp.payload_type, &is_repair)
+    if codec == NULL or is_repair:
+        count_error(e, E_FORMAT)
+        return
+    s.codec = codec.codec
+    f.codec = codec.codec
+    f.encoding = s.encoding
+    memset(&f.view, 0, sizeof(f.view))
+    if f.rtp.payload_bytes == 0:
+        e.counters.padding_dropped += 1
+        skip_packet(e, r, s, f)
+        return
+    if r.spec.is_video:
+        code = _view(s, f, slot.data + f.rtp.payload_offset)
+        if code < 0:
+            count_error(e, code)
+            return
+        if f.view.end_of_frame or (f.view.source == 0 and f.rtp.marker):
+            s.frames += 1
+        if f.view.keyframe and f.view.start_of_frame:
+            s.keyframes += 1
+            r.encodings[s.encoding].last_keyframe_ns = now_ns
+            r.encodings[s.encoding].request_pending = 0
+    else:
+        s.frames += 1
+        if f.extensions.present >> EXT_AUDIO_LEVEL & 1 and f.extensions.by_kind[EXT_AUDIO_LEVEL].bytes >= 1:
+            s.audio_level = f.extensions.by_kind[EXT_AUDIO_LEVEL].data[0] & 0x7f
+    _mark_active(e, r, s.encoding, now_ns)
+    route_packet(e, r, slot, f, now_ns)
+
+
+cdef void _receive_rtcp(Engine* e, Transport* t, int tuple_index, Slot* slot, int64_t now_ns) noexcept nogil:
+    cdef int n
+    e.counters.rtcp_received += 1
+    if t.receive_context == NULL:
+        count_error(e, E_STATE)
+        return
+    n = srtp_unprotect_rtcp(t.receive_context, slot.data, slot.length)
+    if n < 0:
+        count_error(e, n)
+        return
+    t.ice.tuples[tuple_index].last_receive_ns = now_ns
+    receive_rtcp(e, t, slot.data, n, now_ns)
+
+
+cdef void receive_datagram(Engine* e, Slot* slot, const SockAddr* remote, uint16_t socket_index, int64_t now_ns) noexcept nogil:
+    cdef int kind = demux_datagram(slot.data, slot.length)
+    cdef int tuple_index = ICE_NO_TUPLE
+    cdef Transport* t
+    e.counters.datagrams_received += 1
+    e.counters.bytes_received += slot.length
+    slot.arrival_ns = now_ns
+    if kind == KIND_STUN:
+        _receive_stun(e, slot.data, slot.length, remote, socket_index, now_ns)
+    else:
+        t = find_by_tuple(e, remote, socket_index, &tuple_index)
+        if t == NULL:
+            count_error(e, E_UNKNOWN_PEER)
+        else:
+            t.packets_received += 1
+            t.bytes_received += slot.length
+            if kind == KIND_RTP:
+                _receive_rtp(e, t, tuple_index, slot, now_ns)
+            elif kind == KIND_RTCP:
+                _receive_rtcp(e, t, tuple_index, slot, now_ns)
+            elif kind == KIND_DTLS:
+                _receive_dtls(e, t, tuple_index, slot, now_ns)
+            else:
+                count_error(e, E_FORMAT)
+    slot_drop(e.slab, slot)

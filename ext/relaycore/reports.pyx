@@ -1,0 +1,425 @@
+"""RTCP (RFC 3550 section 6, RFC 4585, RFC 5104) of the engine: what we report, what we hear, and when.
+
+Egress sender reports carry the publisher's NTP time, carried forward on our clock, so that a subscriber's lip-sync is the
+publisher's own. Compounds are reduced-size where useful (RFC 5506), at most 1,200 bytes.
+"""
+from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
+from libc.stdlib cimport malloc
+from libc.string cimport memcpy, memset
+from relaycore.errs cimport E_LAST, E_NO_SPACE, E_STATE
+from relaycore.icelite cimport ICE_NO_TUPLE, ice_poll
+from relaycore.mailbox cimport EV_ENCODING_SILENT, EV_ICE_DEAD, EV_ICE_SELECTED, Event
+from relaycore.outbox cimport outbox_put
+from relaycore.projection cimport projection_ts, ticks_of
+from relaycore.routes cimport (
+    Egress, Encoding, Engine, NO_INDEX, Receiver, RtpStream, Transport,
+    drop_queue, emit, find_by_ssrc, find_stream, schedule,
+)
+from relaycore.rtcp cimport (
+    RTCP_BYE, RTCP_PSFB, RTCP_RR, RTCP_RTPFB, RTCP_SR, ReportBlock, RtcpPacket, SenderInfo,
+    next_rtcp, parse_fir_item, parse_pli, parse_report_block, parse_sender_info, write_pli, write_rr, write_sdes_cname, write_sr,
+)
+from relaycore.slab cimport Slot, slab_take, slot_drop
+from relaycore.srtp cimport SRTCP_MAX_OVERHEAD, srtp_protect_rtcp
+from relaycore.stun cimport SockAddr
+from relaycore.twcc cimport twcc_write_feedback
+from relaycore.units cimport ms
+
+cdef enum:
+    DATAGRAM_BYTES = 1200          # plaintext limit of one compound: fits every path that media fits
+    MAX_BLOCKS = 31                # 5-bit count (RFC 3550 section 6.4.1)
+    MAX_ITEMS = 64                 # FIR entries looked at in one packet
+    EXPEDITE_MS = 10
+
+
+cdef void count_error(Engine* e, int code) noexcept nogil:
+    if E_LAST < code < 0:
+        e.counters.by_error[-code] += 1
+
+
+cdef void emit_selected(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    """Tell the control plane which pair is selected; the payload is the remote SockAddr."""
+    cdef Event event
+    if t.ice.selected == ICE_NO_TUPLE:
+        return
+    memset(&event, 0, sizeof(event))
+    event.kind = EV_ICE_SELECTED
+    event.transport = t.id
+    event.now_ns = now_ns
+    event.payload = <uint8_t*>malloc(sizeof(SockAddr))
+    if event.payload != NULL:
+        memcpy(event.payload, &t.ice.tuples[t.ice.selected].remote, sizeof(SockAddr))
+        event.payload_bytes = sizeof(SockAddr)
+    t.ever_selected = 1
+    emit(e, &event)
+
+
+cdef bint is_sendable(const Transport* t) noexcept nogil:
+    return t.send_context != NULL and t.ice.selected != ICE_NO_TUPLE and not t.ice.dead
+
+
+cdef int send_slot(Engine* e, Transport* t, Slot* slot, uint32_t run) noexcept nogil:
+    cdef int code = E_STATE
+    if t.ice.selected != ICE_NO_TUPLE:
+        code = outbox_put(e.outbox, slot, &t.ice.tuples[t.ice.selected].remote,
+                          t.ice.tuples[t.ice.selected].socket_index, <uint16_t>(run & 0xffffu), t.id)
+    if code < 0:
+        slot_drop(e.slab, slot)
+        count_error(e, code)
+        return code
+    t.packets_sent += 1
+    t.bytes_sent += slot.length
+    return code
+
+
+cdef Slot* _new_datagram(Engine* e) noexcept nogil:
+    cdef Slot* slot = slab_take(e.slab, DATAGRAM_BYTES + SRTCP_MAX_OVERHEAD)
+    if slot == NULL:
+        e.counters.slots_exhausted += 1
+        return NULL
+    slot.length = 0
+    return slot
+
+
+cdef void _send_rtcp(Engine* e, Transport* t, Slot* slot) noexcept nogil:
+    """Protect and queue a plaintext compound; takes the slot."""
+    cdef int n = srtp_protect_rtcp(t.send_context, slot.data, slot.length, slot.capacity)
+    if n < 0:
+        count_error(e, n)
+        slot_drop(e.slab, slot)
+        return
+    slot.length = <uint16_t>n
+    e.outbox.next_run += 1
+    send_slot(e, t, slot, e.outbox.next_run)
+
+
+cdef void _send_pli(Engine* e, Transport* t, uint32_t media_ssrc) noexcept nogil:
+    cdef Slot* slot = _new_datagram(e)
+    cdef int n
+    if slot == NULL:
+        return
+    n = write_pli(slot.data, DATAGRAM_BYTES, t.rtcp_ssrc, media_ssrc)
+    slot.length = <uint16_t>n
+    _send_rtcp(e, t, slot)
+    e.counters.keyframe_requests_sent += 1
+
+
+cdef void request_keyframe(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
+    """Ask the publisher for a keyframe of one encoding, at most once per KEYFRAME_INTERVAL_MS; later askers share it."""
+    cdef Encoding* enc = &r.encodings[encoding]
+    cdef Transport* t = e.transports[r.transport]
+    cdef int64_t due
+    if not r.spec.is_video:
+        return
+    if enc.stream == NULL or not is_sendable(t):
+        enc.request_pending = 1
+        return
+    due = enc.last_request_ns + ms(KEYFRAME_INTERVAL_MS)
+    if enc.last_request_ns and now_ns < due:
+        e.counters.keyframe_requests_coalesced += 1
+        enc.request_pending = 1
+        if t.keyframe_due_ns == 0 or due < t.keyframe_due_ns:
+            t.keyframe_due_ns = due
+            schedule(e, t)
+        return
+    enc.request_pending = 0
+    enc.last_request_ns = now_ns
+    _send_pli(e, t, enc.stream.ssrc)
+
+
+cdef void _run_keyframe_requests(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    cdef int32_t i, j
+    cdef Receiver* r
+    t.keyframe_due_ns = 0
+    for i in range(t.receiver_count):
+        r = e.receivers[t.receivers[i]]
+        for j in range(r.encoding_count):
+            if r.encodings[j].request_pending and r.encodings[j].stream != NULL:
+                request_keyframe(e, r, j, now_ns)
+
+
+# --- what we hear ---------------------------------------------------------------------------------------------------
+
+cdef void _on_report_block(Engine* e, Transport* t, const ReportBlock* block, int64_t now_ns) noexcept nogil:
+    cdef Egress* g = find_by_ssrc(e, t, block.ssrc)
+    cdef int64_t rtt
+    if g == NULL:
+        return
+    g.mid_known = 1
+    g.reported = 1
+    g.fraction_lost = block.fraction_lost
+    g.total_lost = block.total_lost
+    g.jitter_ticks = block.jitter
+    if block.last_sr and block.last_sr == g.sr_middle:
+        rtt = now_ns - g.sr_sent_ns - <int64_t>(<uint64_t>block.delay_since_sr * 1000000000u >> 16)
+        if rtt >= 0:
+            g.rtt_ns = rtt
+
+
+cdef void _on_sender_report(Engine* e, Transport* t, const RtcpPacket* p, int64_t now_ns) noexcept nogil:
+    cdef RtpStream* s = find_stream(t, p.ssrc)
+    cdef Receiver* r
+    cdef Egress* g
+    cdef uint32_t i
+    if s == NULL or parse_sender_info(p, &s.sender_info) < 0:
+        return
+    s.sender_info_ns = now_ns
+    s.has_sender_info = 1
+    if s.receiver == NO_INDEX:
+        return
+    r = e.receivers[s.receiver]
+    for i in range(r.egress_count):
+        g = e.egresses[r.egresses[i]]
+        # The first report lets a subscriber's lip-sync start; the later ones keep their second.
+        if g.source == s and g.sr_sent_ns == 0:
+            expedite_report(e, e.transports[g.transport], now_ns)
+
+
+cdef void _on_keyframe_request(Engine* e, Transport* t, uint32_t media_ssrc, int64_t now_ns) noexcept nogil:
+    cdef Egress* g = find_by_ssrc(e, t, media_ssrc)
+    cdef int32_t encoding
+    if g == NULL:
+        return
+    e.counters.keyframe_requests_received += 1
+    encoding = g.current if g.current >= 0 else g.wanted
+    if encoding >= 0:
+        request_keyframe(e, e.receivers[g.receiver], encoding, now_ns)
+
+
+cdef void _silence(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
+    cdef Event event
+    r.encodings[encoding].active = 0
+    memset(&event, 0, sizeof(event))
+    event.kind = EV_ENCODING_SILENT
+    event.receiver = r.id
+    event.encoding = encoding
+    event.now_ns = now_ns
+    emit(e, &event)
+
+
+cdef void receive_rtcp(Engine* e, Transport* t, uint8_t* buf, Py_ssize_t n, int64_t now_ns) noexcept nogil:
+    """Walk one authenticated plaintext compound. What comes before a malformed part counts."""
+    cdef Py_ssize_t cursor = 0
+    cdef RtcpPacket p
+    cdef ReportBlock block
+    cdef uint32_t media_ssrc = 0
+    cdef uint8_t command_seq = 0
+    cdef RtpStream* s
+    cdef int i
+    cdef int code = next_rtcp(buf, n, &cursor, &p)
+    while code == 1:
+        if p.type == RTCP_SR:
+            _on_sender_report(e, t, &p, now_ns)
+        if p.type == RTCP_SR or p.type == RTCP_RR:
+            for i in range(p.count):
+                code = parse_report_block(&p, i, &block)
+                if code < 0:
+                    count_error(e, code)
+                    break
+                _on_report_block(e, t, &block, now_ns)
+        elif p.type == RTCP_PSFB and p.count == 1:
+            code = parse_pli(&p, &media_ssrc)
+            if code < 0:
+                count_error(e, code)
+            else:
+                _on_keyframe_request(e, t, media_ssrc, now_ns)
+        elif p.type == RTCP_PSFB and p.count == 4:
+            for i in range(MAX_ITEMS):
+                if parse_fir_item(&p, i, &media_ssrc, &command_seq) < 0:
+                    break
+                _on_keyframe_request(e, t, media_ssrc, now_ns)
+        elif p.type == RTCP_RTPFB and p.count == 1:
+            e.counters.nacks_received += 1
+        elif p.type == RTCP_BYE:
+            s = find_stream(t, p.ssrc)
+            if s != NULL and s.receiver != NO_INDEX and not s.is_repair:
+                if e.receivers[s.receiver].encodings[s.encoding].active:
+                    _silence(e, e.receivers[s.receiver], s.encoding, now_ns)
+        code = next_rtcp(buf, n, &cursor, &p)
+    if code < 0:
+        count_error(e, code)
+
+
+# --- what we report -------------------------------------------------------------------------------------------------
+
+cdef void update_reception(RtpStream* s, int64_t ext_seq, uint32_t rtp_ts, int64_t now_ns) noexcept nogil:
+    """Count one packet of a received stream; jitter as in RFC 3550 appendix A.8."""
+    cdef uint32_t transit, difference
+    if s.packets == 0:
+        s.base_seq = ext_seq
+        s.highest_seq = ext_seq
+        s.transit = ticks_of(now_ns, s.clock_rate_hz) - rtp_ts
+    elif ext_seq > s.highest_seq:
+        s.highest_seq = ext_seq
+    s.packets += 1
+    transit = ticks_of(now_ns, s.clock_rate_hz) - rtp_ts
+    difference = transit - s.transit
+    if difference & 0x80000000u:
+        difference = 0u - difference
+    s.transit = transit
+    s.jitter_16 = s.jitter_16 + difference - ((s.jitter_16 + 8u) >> 4)
+
+
+cdef void _fill_block(RtpStream* s, ReportBlock* block, int64_t now_ns) noexcept nogil:
+    """Report block of a received stream since the last one (RFC 3550 appendix A.3)."""
+    cdef int64_t expected = s.highest_seq - s.base_seq + 1
+    cdef int64_t lost = expected - <int64_t>s.packets
+    cdef int64_t expected_interval = expected - s.expected_prior
+    cdef int64_t lost_interval = expected_interval - (<int64_t>s.packets - s.received_prior)
+    memset(block, 0, sizeof(ReportBlock))
+    block.ssrc = s.ssrc
+    if expected_interval > 0 and lost_interval > 0:
+        block.fraction_lost = <uint8_t>((<uint64_t>lost_interval << 8) // <uint64_t>expected_interval & 0xffu)
+        if lost_interval >= expected_interval:
+            block.fraction_lost = 255
+    if lost > 0x7fffff:
+        lost = 0x7fffff
+    elif lost < -0x800000:
+        lost = -0x800000
+    block.total_lost = <int32_t>lost
+    block.ext_highest_seq = <uint32_t>(<uint64_t>s.highest_seq & 0xffffffffu)
+    block.jitter = s.jitter_16 >> 4
+    if s.has_sender_info:
+        block.last_sr = <uint32_t>((s.sender_info.ntp >> 16) & 0xffffffffu)
+        block.delay_since_sr = <uint32_t>(((<uint64_t>(now_ns - s.sender_info_ns) << 16) // 1000000000u) & 0xffffffffu)
+    s.expected_prior = expected
+    s.received_prior = <int64_t>s.packets
+
+
+cdef int _write_sender_report(Egress* g, uint8_t* dst, Py_ssize_t cap, int64_t now_ns) noexcept nogil:
+    """SR and CNAME of one egress at the present time; 0 when its source has not reported yet."""
+    cdef RtpStream* s = g.source
+    cdef SenderInfo info
+    cdef uint64_t elapsed_ns
+    cdef int n, more
+    if s == NULL or not s.has_sender_info or g.packets == 0:
+        return 0
+    elapsed_ns = <uint64_t>(now_ns - s.sender_info_ns)
+    info.ntp = s.sender_info.ntp + ((elapsed_ns // 1000000000u) << 32) + (((elapsed_ns % 1000000000u) << 32) // 1000000000u)
+    info.rtp_ts = projection_ts(&g.projection, s.sender_info.rtp_ts + ticks_of(<int64_t>elapsed_ns, s.clock_rate_hz))
+    info.packets = <uint32_t>(g.packets & 0xffffffffu)
+    info.octets = <uint32_t>(g.payload_bytes & 0xffffffffu)
+    n = write_sr(dst, cap, g.spec.ssrc, &info, NULL, 0)
+    if n < 0:
+        return n
+    more = write_sdes_cname(dst + n, cap - n, g.spec.ssrc, g.spec.cname, g.spec.cname_bytes)
+    if more < 0:
+        return more
+    g.sr_middle = <uint32_t>((info.ntp >> 16) & 0xffffffffu)
+    g.sr_sent_ns = now_ns
+    return n + more
+
+
+cdef Slot* _write_receiver_report(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    """A compound that opens with the blocks of all streams that sent since the last one; NULL when there are none."""
+    cdef ReportBlock blocks[31]
+    cdef Slot* slot
+    cdef int32_t i
+    cdef int count = 0
+    cdef int n
+    for i in range(t.stream_count):
+        if count < MAX_BLOCKS and t.streams[i].receiver != NO_INDEX and <int64_t>t.streams[i].packets > t.streams[i].received_prior:
+            _fill_block(t.streams[i], &blocks[count], now_ns)
+            count += 1
+    if count == 0:
+        return NULL
+    slot = _new_datagram(e)
+    if slot == NULL:
+        return NULL
+    n = write_rr(slot.data, DATAGRAM_BYTES, t.rtcp_ssrc, blocks, count)
+    slot.length = <uint16_t>n
+    return slot
+
+
+cdef void _run_reports(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    cdef Slot* slot
+    cdef uint32_t i = 0
+    cdef int n
+    t.rtcp_due_ns = now_ns + ms(REPORT_INTERVAL_MS)
+    if not is_sendable(t):
+        return
+    slot = _write_receiver_report(e, t, now_ns)
+    while i < t.egress_count:
+        if slot == NULL:
+            slot = _new_datagram(e)
+            if slot == NULL:
+                return
+        n = _write_sender_report(e.egresses[t.egresses[i]], slot.data + slot.length, DATAGRAM_BYTES - slot.length, now_ns)
+        if n == E_NO_SPACE and slot.length:
+            _send_rtcp(e, t, slot)
+            slot = NULL
+            continue
+        if n > 0:
+            slot.length = <uint16_t>(slot.length + n)
+        i += 1
+    if slot != NULL:
+        if slot.length:
+            _send_rtcp(e, t, slot)
+        else:
+            slot_drop(e.slab, slot)
+
+
+cdef void expedite_report(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    if t.rtcp_due_ns > now_ns + ms(EXPEDITE_MS):
+        t.rtcp_due_ns = now_ns + ms(EXPEDITE_MS)
+        schedule(e, t)
+
+
+cdef void _run_feedback(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    cdef Slot* slot
+    cdef int n
+    t.twcc_due_ns = 0
+    if not is_sendable(t):
+        return
+    while True:
+        slot = _new_datagram(e)
+        if slot == NULL:
+            return
+        n = twcc_write_feedback(t.twcc, slot.data, DATAGRAM_BYTES, t.rtcp_ssrc, t.twcc_media_ssrc)
+        if n <= 0:
+            count_error(e, n)
+            slot_drop(e.slab, slot)
+            return
+        slot.length = <uint16_t>n
+        _send_rtcp(e, t, slot)
+        e.counters.feedback_sent += 1
+
+
+cdef void _check_ice(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    cdef Event event
+    cdef bint was_dead = t.ice.dead
+    cdef int change = ice_poll(&t.ice, now_ns)
+    if change == 1:
+        emit_selected(e, t, now_ns)
+    elif change == 2 and not was_dead:
+        drop_queue(e, t)
+        memset(&event, 0, sizeof(event))
+        event.kind = EV_ICE_DEAD
+        event.transport = t.id
+        event.now_ns = now_ns
+        emit(e, &event)
+
+
+cdef void _check_silence(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    cdef Receiver* r
+    cdef int32_t i, j
+    for i in range(t.receiver_count):
+        r = e.receivers[t.receivers[i]]
+        if not r.spec.is_video:
+            continue                # Audio with discontinuous transmission is silent by design.
+        for j in range(r.encoding_count):
+            if r.encodings[j].active and now_ns - r.encodings[j].last_packet_ns > ms(SILENT_MS):
+                _silence(e, r, j, now_ns)
+
+
+cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    """Do what is due on one transport and schedule it again."""
+    if t.twcc_due_ns and t.twcc_due_ns <= now_ns:
+        _run_feedback(e, t, now_ns)
+    if t.keyframe_due_ns and t.keyframe_due_ns <= now_ns:
+        _run_keyframe_requests(e, t, now_ns)
+    if t.rtcp_due_ns <= now_ns:
+        _check_ice(e, t, now_ns)
+        _check_silence(e, t, now_ns)
+        _run_reports(e, t, now_ns)
+    schedule(e, t)

@@ -1,0 +1,204 @@
+"""Who sends what to whom: the engine's tables of transports, receivers, rtp_streams and egresses.
+
+Everything here is owned by one Engine and touched by its thread alone. Objects are allocated one by one and named by index
+(inside the engine) and by id (towards the control plane); an index is reused, an id never.
+"""
+from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
+from relaycore.counters cimport Counters
+from relaycore.hdrext cimport ExtMap, ExtView
+from relaycore.icelite cimport IceLite
+from relaycore.mailbox cimport CodecEntry, Event, IceCommand, Mailbox, ReceiverCommand, EgressCommand
+from relaycore.outbox cimport Outbox
+from relaycore.projection cimport Projection
+from relaycore.rtcp cimport SenderInfo
+from relaycore.rtp cimport RtpHeader
+from relaycore.slab cimport Slab, Slot
+from relaycore.srtp cimport SrtpContext, SrtpRxState, SrtpTxState
+from relaycore.stun cimport SockAddr
+from relaycore.tables cimport Table
+from relaycore.timers cimport Timers
+from relaycore.twcc cimport TwccRecorder
+from relaycore.views cimport DdStructure, FrameView
+
+cdef enum:
+    MAX_STREAMS = 64               # SSRCs per transport: 16 simulcast publications with RTX use 96 at most in theory, 20 in practice
+    MAX_RECEIVERS = 32             # published m-lines per transport
+    MAX_ENCODINGS = 4
+    QUEUE_PLACES = 1024            # packets waiting for one subscriber's transport; power of two
+    NO_INDEX = -1
+    SSRC_SPENT = 0x7fffffff        # in by_ssrc: used before on this transport, never again (SRTP index reuse)
+
+# Facts of a received packet, parsed once and read by every subscriber's dequeue; by slot number.
+ctypedef struct PacketFacts:
+    RtpHeader rtp
+    ExtView extensions
+    FrameView view
+    int64_t ext_seq                # SRTP index of the source
+    int32_t encoding
+    uint8_t codec
+
+ctypedef struct RtpStream:
+    uint32_t ssrc
+    int32_t receiver               # index; NO_INDEX = its receiver is gone, kept so that old packets stay replays
+    int32_t encoding
+    uint8_t is_repair              # RTX stream
+    uint8_t has_sender_info
+    uint8_t audio_level            # -dBov; 255 unknown
+    uint8_t codec                  # views.Codec of the last packet
+    uint32_t clock_rate_hz
+    SrtpRxState srtp
+    SenderInfo sender_info         # last SR
+    int64_t sender_info_ns         # its arrival
+    int64_t base_seq
+    int64_t highest_seq
+    uint64_t packets
+    uint64_t bytes
+    uint64_t frames
+    uint64_t keyframes
+    int64_t expected_prior         # RFC 3550 appendix A.3
+    int64_t received_prior
+    uint32_t transit
+    uint32_t jitter_16             # 16 times the jitter, appendix A.8
+    int64_t last_packet_ns
+    DdStructure* structure         # owned; NULL until a Dependency Descriptor came
+
+ctypedef struct Encoding:
+    RtpStream* stream              # borrowed from the transport
+    uint8_t active
+    uint8_t request_pending        # a keyframe was asked for while the last request was too fresh
+    int64_t last_packet_ns
+    int64_t last_request_ns
+    int64_t last_keyframe_ns
+
+ctypedef struct Receiver:          # one published m-line
+    uint32_t id
+    int32_t index
+    int32_t transport
+    ReceiverCommand spec
+    int32_t encoding_count
+    Encoding encodings[4]
+    int32_t* egresses              # owned; indices
+    uint32_t egress_count
+    uint32_t egress_capacity
+
+ctypedef struct Egress:            # one subscription
+    uint32_t id
+    int32_t index
+    int32_t transport
+    int32_t receiver
+    EgressCommand spec
+    int32_t wanted                 # -1 paused
+    int32_t current                # encoding forwarded now, -1 none yet
+    RtpStream* source              # stream of `current`; borrowed
+    uint8_t mid_known              # the receiver has reported on our SSRC: MID need not be sent any more
+    uint8_t reported
+    Projection projection
+    SrtpTxState srtp
+    uint64_t packets
+    uint64_t bytes
+    uint64_t payload_bytes
+    uint64_t frames
+    uint8_t fraction_lost
+    int32_t total_lost
+    uint32_t jitter_ticks
+    int64_t rtt_ns
+    uint32_t sr_middle             # middle 32 bits of the NTP time in our last SR, and when it went out
+    int64_t sr_sent_ns
+
+ctypedef struct QueueItem:
+    Slot* slot                     # one reference each
+    int32_t egress
+    uint32_t egress_id             # an index may have been reused since
+
+ctypedef struct Transport:
+    uint32_t id
+    int32_t index
+    IceLite ice
+    SrtpContext* receive_context   # owned
+    SrtpContext* send_context      # owned
+    ExtMap extensions
+    TwccRecorder* twcc             # owned; NULL until the first transport-wide number
+    uint32_t rtcp_ssrc             # our own, in RR and feedback
+    uint32_t twcc_media_ssrc
+    RtpStream* streams[64]         # owned
+    uint32_t stream_ssrcs[64]
+    int32_t stream_count
+    int32_t receivers[32]
+    int32_t receiver_count
+    int32_t* egresses              # owned
+    uint32_t egress_count
+    uint32_t egress_capacity
+    uint32_t* spent_ssrcs          # owned
+    uint32_t spent_count
+    uint32_t spent_capacity
+    int32_t dtls_tuple             # where the last DTLS datagram came from: answers go there until a pair is selected
+    uint8_t ever_selected
+    QueueItem* queue               # owned; NULL until first used
+    uint32_t queue_head
+    uint32_t queue_count
+    int32_t next_ready             # index of the next transport with work, NO_INDEX
+    uint8_t is_ready
+    int64_t rtcp_due_ns
+    int64_t twcc_due_ns            # 0 = nothing pending
+    int64_t keyframe_due_ns        # 0 = none pending
+    uint64_t packets_received
+    uint64_t bytes_received
+    uint64_t packets_sent
+    uint64_t bytes_sent
+
+ctypedef struct Engine:
+    Slab* slab                     # borrowed
+    Outbox* outbox                 # borrowed
+    Mailbox* mailbox               # borrowed
+    void* snapshot                 # borrowed engine.Snapshot, NULL = none
+    PacketFacts* facts             # owned; one per slot
+    int srtp_backend
+    uint64_t random_state
+    Transport** transports         # owned
+    Receiver** receivers
+    Egress** egresses
+    int32_t transport_capacity
+    int32_t receiver_capacity
+    int32_t egress_capacity
+    uint32_t transport_count
+    Table by_transport_id
+    Table by_receiver_id
+    Table by_egress_id
+    Table by_ufrag
+    Table by_tuple
+    Table by_ssrc                  # (transport index, outgoing SSRC) -> egress index
+    uint64_t hash_seed
+    Timers timers                  # owner = transport index
+    int32_t ready_first
+    int32_t ready_last
+    Counters counters
+
+cdef uint32_t engine_random(Engine* e) noexcept nogil
+cdef int routes_init(Engine* e) noexcept nogil
+cdef void routes_free(Engine* e) noexcept nogil
+
+cdef Transport* find_transport(Engine* e, uint32_t id) noexcept nogil
+cdef Receiver* find_receiver(Engine* e, uint32_t id) noexcept nogil
+cdef Egress* find_egress(Engine* e, uint32_t id) noexcept nogil
+cdef Transport* find_by_ufrag(Engine* e, const uint8_t* ufrag, Py_ssize_t n) noexcept nogil
+cdef Transport* find_by_tuple(Engine* e, const SockAddr* remote, uint16_t socket_index, int* tuple_index) noexcept nogil
+cdef RtpStream* find_stream(Transport* t, uint32_t ssrc) noexcept nogil
+cdef Egress* find_by_ssrc(Engine* e, Transport* t, uint32_t ssrc) noexcept nogil
+
+cdef int add_transport(Engine* e, uint32_t id, const IceCommand* ice, int64_t now_ns) noexcept nogil
+cdef int set_ice(Engine* e, Transport* t, const IceCommand* ice, int64_t now_ns) noexcept nogil
+cdef int remember_tuple(Engine* e, Transport* t, const SockAddr* remote, uint16_t socket_index) noexcept nogil
+cdef void forget_tuple(Engine* e, const SockAddr* remote, uint16_t socket_index) noexcept nogil
+cdef void remove_transport(Engine* e, Transport* t) noexcept nogil
+cdef int add_receiver(Engine* e, Transport* t, const ReceiverCommand* spec) noexcept nogil
+cdef void remove_receiver(Engine* e, Receiver* r) noexcept nogil
+cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept nogil
+cdef void remove_egress(Engine* e, Egress* g) noexcept nogil
+# Takes a stream's place on the transport; evicts one whose receiver is gone and that was silent for a minute. NULL = E_LIMIT.
+cdef RtpStream* add_stream(Engine* e, Transport* t, uint32_t ssrc, int64_t now_ns) noexcept nogil
+cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil      # takes one reference on success
+cdef void drop_queue(Engine* e, Transport* t) noexcept nogil
+cdef Transport* take_ready(Engine* e) noexcept nogil
+cdef void mark_ready(Engine* e, Transport* t) noexcept nogil
+cdef void schedule(Engine* e, Transport* t) noexcept nogil                                 # moves the timer to the earliest due time
+cdef void emit(Engine* e, Event* event) noexcept nogil
