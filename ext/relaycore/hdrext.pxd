@@ -1,7 +1,7 @@
 """RTP header extensions, one- and two-byte form (RFC 8285): parse into a table by kind, write for another numbering."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-cdef enum ExtKind:
+cdef enum:                             # ExtKind: index of every table by kind
     EXT_NONE = 0
     EXT_MID = 1
     EXT_RID = 2

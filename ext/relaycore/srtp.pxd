@@ -16,8 +16,7 @@ cdef enum:
     SRTCP_MAX_OVERHEAD = 20               # tag + E/index word
     SRTP_WINDOW = 1024                    # packets, power of two
 
-ctypedef struct SrtpContext:              # owned by whoever called srtp_new; freed by srtp_free
-    pass
+cdef struct SrtpContext              # owned by whoever called srtp_new; freed by srtp_free
 
 # Receive index state of one SSRC. Zero-initialise; owned by the stream.
 ctypedef struct SrtpRxState:
