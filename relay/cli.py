@@ -6,7 +6,6 @@ Every error a person can act on is one sentence on standard error. Exit codes: 0
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import re
 import secrets
 import sys
@@ -23,6 +22,7 @@ from relay.addresses import media_addresses
 from relay.clock import wall_s
 from relay.config import ApiKey, Config, load
 from relay.errors import ConfigError, VeilError
+from relay.version import version
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -168,19 +168,10 @@ def keys_new(
         typer.echo(f'{item.name} = "{getattr(pair, item.name)}"')
 
 
-@app.command()
-def version() -> None:
+@app.command("version")
+def print_version() -> None:
     """Print the version."""
-    typer.echo(f"veil {installed_version()}")
-
-
-def installed_version() -> str:
-    """Return the version of the installed package, or of pyproject.toml beside an uninstalled tree."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("veil")
-    text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(r'^version = "([^"]+)"', text, re.M)
-    return found[1] if found else "unknown"
+    typer.echo(f"veil {version()}")
 
 
 def signing_key(config: Config, name: str | None) -> ApiKey:

@@ -84,6 +84,12 @@ class Server:
         "Believe X-Forwarded-For about who is calling. Only behind a proxy that sets it: anybody else can "
         "send it too, and would escape the limits per address.",
     )
+    metrics_token: str = option(
+        "",
+        "What a Prometheus elsewhere shows as its bearer token to read /metrics. Empty: only this machine, with "
+        "no proxy between, because how many people are in calls is nobody else's business.",
+        show=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ class Limits:
     )
     data_message_bytes: Bytes = option(
         65_536,
-        "Largest data channel message: what browsers accept without asking: RFC 8841 takes 64 kB where nothing is said.",
+        "Largest data channel message. Browsers accept it without asking; RFC 8841 takes 64 kB where nothing is said.",
     )
     connections_per_address: Count = option(
         200,

@@ -1,0 +1,62 @@
+"""Prometheus metrics of one relay, made from one snapshot per scrape.
+
+The data plane counts in its own thread; a scrape asks for a copy and never reads live counters, so a slow or
+hostile scraper cannot disturb media. Names end in `_total` for counters, units are in the name.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from relay.observe.watched import Snapshot, Totals
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _OneScrape(Collector):
+    """The metrics of one moment."""
+
+    def __init__(self, version: str, totals: Totals, snapshot: Snapshot, refusals: Mapping[str, int]) -> None:
+        self._version = version
+        self._totals = totals
+        self._snapshot = snapshot
+        self._refusals = refusals
+
+    def collect(self) -> Iterable[Metric]:
+        yield InfoMetricFamily("veil", "The relay's version.", {"version": self._version})
+        for name, value, text in (
+            ("rooms", self._totals.rooms, "Rooms that exist."),
+            ("participants", self._totals.participants, "Participants in rooms."),
+            ("publications", self._totals.publications, "Published tracks."),
+            ("subscriptions", self._totals.subscriptions, "Tracks received, counted once per receiver."),
+            ("transports", len(self._snapshot.transports), "ICE/DTLS transports of the data plane."),
+        ):
+            yield GaugeMetricFamily(f"veil_{name}", text, value)
+        for name, value in self._snapshot.counters.items():
+            yield CounterMetricFamily(f"veil_plane_{name}", f"Data plane: {name.replace('_', ' ')}.", value)
+        dropped = CounterMetricFamily(
+            "veil_plane_dropped",
+            "Datagrams the data plane dropped, by reason (names of relaycore.errs).",
+            labels=["reason"],
+        )
+        for code, value in self._snapshot.errors.items():
+            dropped.add_metric([code.removeprefix("E_").lower()], value)
+        yield dropped
+        refused = CounterMetricFamily(
+            "veil_refused", "Requests and messages refused by signalling, by reason.", labels=["reason"]
+        )
+        for reason, value in self._refusals.items():
+            refused.add_metric([reason], value)
+        yield refused
+
+
+def render(version: str, totals: Totals, snapshot: Snapshot, refusals: Mapping[str, int]) -> bytes:
+    """Return the exposition text of one scrape, the process's own memory, descriptors and CPU time included."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(_OneScrape(version, totals, snapshot, refusals))
+    return generate_latest(registry)

@@ -1,0 +1,39 @@
+"""The little that observation needs to know of a running relay, as plain calls that the server fills in."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Snapshot(Protocol):
+    """The part of `relay.plane.PlaneSnapshot` that is counted here."""
+
+    @property
+    def transports(self) -> Any: ...
+    @property
+    def counters(self) -> Mapping[str, int]: ...
+    @property
+    def errors(self) -> Mapping[str, int]: ...
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How much the relay holds at this moment."""
+
+    rooms: int
+    participants: int
+    publications: int
+    subscriptions: int
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One running relay."""
+
+    # None when calls can be taken, else a sentence that says why not.
+    unready: Callable[[], str | None]
+    snapshot: Callable[[], Awaitable[Snapshot]]
+    totals: Callable[[], Totals]
+    # Requests and messages the signalling refused or dropped, by reason; a live mapping is fine.
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    metrics_token: str = ""
