@@ -1,0 +1,1 @@
+"""Tiers: what the rooms of a customer may do."""

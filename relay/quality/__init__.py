@@ -1,0 +1,1 @@
+"""Pure policy of quality: which encoding a subscriber is sent."""

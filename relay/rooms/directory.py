@@ -1,0 +1,56 @@
+"""All rooms of this relay by (customer, name), and when an empty one is forgotten."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from relay.errors import Refused
+from relay.policy.tiers import RoomKey
+from relay.rooms.room import Room
+
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Directory:
+    """Rooms, kept for a while after the last participant left so that a dropped call finds its room again."""
+
+    rooms_per_customer: int
+    never_joined_s: int
+    departed_s: int
+    _rooms: dict[RoomKey, Room] = field(default_factory=dict)
+    _count_of: dict[str, int] = field(default_factory=dict)
+
+    def find(self, key: RoomKey) -> Room | None:
+        """Return the room of that full name."""
+        return self._rooms.get(key)
+
+    def add(self, room: Room) -> None:
+        """Take a new room.   Errors: Refused when its customer has too many."""
+        customer = room.key.customer
+        if self._count_of.get(customer, 0) >= self.rooms_per_customer:
+            raise Refused(503, f"No more than {self.rooms_per_customer} rooms can be open at once.")
+        self._rooms[room.key] = room
+        self._count_of[customer] = self._count_of.get(customer, 0) + 1
+
+    def expire(self, now_ns: int) -> list[Room]:
+        """Forget the rooms that were empty for too long, and return them."""
+        gone = [room for room in self._rooms.values() if self._is_due(room, now_ns)]
+        for room in gone:
+            del self._rooms[room.key]
+            self._count_of[room.key.customer] -= 1
+            if not self._count_of[room.key.customer]:
+                del self._count_of[room.key.customer]
+        return gone
+
+    def _is_due(self, room: Room, now_ns: int) -> bool:
+        if room.endpoints:
+            return False
+        if room.emptied_ns is None:
+            return now_ns - room.created_ns >= self.never_joined_s * NS_PER_S
+        return now_ns - room.emptied_ns >= self.departed_s * NS_PER_S
+
+    def __iter__(self) -> Iterator[Room]:
+        return iter(tuple(self._rooms.values()))
+
+    def __len__(self) -> int:
+        return len(self._rooms)

@@ -1,0 +1,86 @@
+"""A published track as policy sees it: what it is, whose it is, which encodings it has."""
+
+import enum
+from dataclasses import dataclass, field
+
+from relay.quality.choice import EncodingShape
+from relay.rooms.permissions import Source
+
+
+class Encryption(enum.IntEnum):
+    """How the frames of a publication are encrypted end to end; the numbers are LiveKit's Encryption.Type."""
+
+    NONE = 0
+    GCM = 1
+    CUSTOM = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One quality as the publisher announced it (quality 0 is the lowest)."""
+
+    quality: int
+    width: int
+    height: int
+    bitrate_bps: int = 0
+    rid: str = ""
+    spatial_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CodecChoice:
+    """One codec of a publication and the client's own name for the track that carries it."""
+
+    mime_type: str
+    cid: str
+    layers: tuple[Layer, ...] = ()
+
+
+@dataclass(slots=True)
+class Publication:
+    """One track of one publisher.
+
+    Pending until an m-line carries it (`bound`); only then do others hear of it. `encryption` is fixed for life.
+    """
+
+    sid: str
+    publisher_sid: str
+    cid: str
+    is_video: bool
+    source: Source = Source.UNKNOWN
+    name: str = ""
+    muted: bool = False
+    width: int = 0
+    height: int = 0
+    layers: tuple[Layer, ...] = ()
+    codecs: tuple[CodecChoice, ...] = ()
+    encryption: Encryption = Encryption.NONE
+    stream: str = ""
+    stereo: bool = False
+    disable_dtx: bool = False
+    disable_red: bool = False
+    audio_features: tuple[int, ...] = ()
+    bound: bool = False
+    mime_type: str = ""
+    mid: str = ""
+    rids: tuple[str, ...] = ()
+    active_encodings: set[int] = field(default_factory=set)
+    subscriber_seen: bool = False
+
+    def answers_to(self, cid: str) -> bool:
+        """True when the client calls this track, or one codec of it, by that name."""
+        return bool(cid) and (self.cid == cid or any(choice.cid == cid for choice in self.codecs))
+
+    @property
+    def encoding_count(self) -> int:
+        """How many encodings may come: one per rid, else one."""
+        return max(1, len(self.rids))
+
+    def shapes(self) -> tuple[EncodingShape, ...]:
+        """Return the announced size of every encoding, low to high; zero where nothing was announced."""
+        ordered = sorted(self.layers, key=lambda layer: layer.quality)
+        if len(ordered) != self.encoding_count:
+            # One encoding carries the whole picture; with a count that does not fit, no size can be believed.
+            full = EncodingShape(self.width, self.height) if self.encoding_count == 1 else EncodingShape(0, 0)
+            return (full,) * self.encoding_count
+        return tuple(EncodingShape(layer.width, layer.height) for layer in ordered)

@@ -1,0 +1,96 @@
+"""Invite links: signed, expiring, for one room; a guest trades one for a token without seeing any secret.
+
+An invite is no token: it has no `video` grant, so `/rtc` refuses it, and it is told apart by its `typ` claim, so a
+token is refused here. It names no identity; everybody who holds the link gets one of their own.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from relay.clock import wall_s
+from relay.errors import Refused
+from relay.ids import new_token
+from relay.policy.tiers import RoomKey
+from relay.signaling.jwt_edge import read_claims, sign_claims
+from relay.signaling.keyring import Key, Keyring
+from relay.signaling.livekit.tokens import MAX_NAME_CHARACTERS
+
+TYPE = "veil-invite"
+# Long enough for a meeting link sent the day before, short enough that a leaked one dies by itself.
+DEFAULT_LIFE_S = 7 * 24 * 3600
+# What a guest's own token lives: a long working day. A session outlives it, only a rejoin needs it.
+TOKEN_LIFE_S = 12 * 3600
+_RIGHTS = ("canPublish", "canSubscribe", "canPublishData")
+_NOT_IN_IDENTITY = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """A verified invite."""
+
+    room: RoomKey
+    rights: dict[str, bool]
+    key: Key
+
+
+def mint(
+    key: Key,
+    room: str,
+    *,
+    life_s: int = DEFAULT_LIFE_S,
+    can_publish: bool = True,
+    can_subscribe: bool = True,
+    can_publish_data: bool = True,
+) -> str:
+    """Return an invite into that room of the key's customer.   Errors: ValueError for an unusable room name or life."""
+    if not room or len(room) > MAX_NAME_CHARACTERS:
+        raise ValueError(f"a room name has 1 to {MAX_NAME_CHARACTERS} characters")
+    if life_s <= 0:
+        raise ValueError("an invite lives for a positive number of seconds")
+    now_s = wall_s()
+    claims = {
+        "typ": TYPE,
+        "room": room,
+        "nbf": now_s,
+        "exp": now_s + life_s,
+        "jti": new_token(12),
+        "canPublish": can_publish,
+        "canSubscribe": can_subscribe,
+        "canPublishData": can_publish_data,
+    }
+    return sign_claims(claims, key)
+
+
+def read(invite: str, keys: Keyring) -> Invite:
+    """Return what this invite opens.   Errors: Refused 401."""
+    key, claims = read_claims(invite, keys, "invite")
+    room = claims.get("room")
+    if claims.get("typ") != TYPE or not isinstance(room, str) or not 0 < len(room) <= MAX_NAME_CHARACTERS:
+        raise Refused(401, "This is not an invite.")
+    # A right that the invite does not spell out is not given.
+    return Invite(RoomKey(key.customer, room), {right: claims.get(right) is True for right in _RIGHTS}, key)
+
+
+def admit(invite: Invite, name: str) -> tuple[str, str]:
+    """Return (token, identity) for a guest who calls himself `name`.   Errors: Refused 400."""
+    name = clean_name(name)
+    identity = f"{_NOT_IN_IDENTITY.sub('-', name.lower()).strip('-')[:32] or 'guest'}-{new_token(8)}"
+    return join_token(invite.key, invite.room.name, identity, name, invite.rights), identity
+
+
+def join_token(key: Key, room: str, identity: str, name: str, rights: dict[str, bool]) -> str:
+    """Return an access token for one participant."""
+    now_s = wall_s()
+    video: dict[str, Any] = {"roomJoin": True, "room": room, **rights}
+    return sign_claims({"sub": identity, "name": name, "nbf": now_s, "exp": now_s + TOKEN_LIFE_S, "video": video}, key)
+
+
+def clean_name(name: object) -> str:
+    """Return a name fit to be shown to others.   Errors: Refused 400."""
+    if not isinstance(name, str):
+        raise Refused(400, "A name is needed.")
+    shown = " ".join("".join(character if character.isprintable() else " " for character in name).split())
+    if not shown or len(shown) > 64:
+        raise Refused(400, "A name has 1 to 64 characters.")
+    return shown

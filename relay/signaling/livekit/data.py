@@ -1,0 +1,54 @@
+"""Stamps data packets with who really sent them (LIVEKIT §2.11).
+
+The relay does not read what is inside; it overwrites the sender, keeps everything it does not know, and returns who
+is meant. Encrypted packets depend on it: receivers look keys up by the sender's identity.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+from livekit.protocol import models
+
+RELIABLE = "_reliable"
+LOSSY = "_lossy"
+DATA_TRACK = "_data_track"
+# What only a server or an agent may say: a client could fake a speaker or words somebody never said.
+_NOT_FROM_CLIENTS = frozenset({"speaker", "metrics"})
+_FROM_AGENTS_ONLY = frozenset({"transcription"})
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """A packet ready to be delivered, and whom it names (none: everybody)."""
+
+    payload: bytes
+    identities: tuple[str, ...]
+    sids: tuple[str, ...]
+
+
+def stamp(data: bytes, *, reliable: bool, sid: str, identity: str, is_agent: bool = False) -> Stamped | None:
+    """Return the packet with its sender overwritten, None when it is not one a client may send."""
+    packet = models.DataPacket()
+    try:
+        packet.ParseFromString(data)
+    except DecodeError:
+        return None
+    kind = packet.WhichOneof("value")
+    if kind in _NOT_FROM_CLIENTS or (kind in _FROM_AGENTS_ONLY and not is_agent):
+        return None
+    packet.kind = models.DataPacket.Kind.RELIABLE if reliable else models.DataPacket.Kind.LOSSY
+    packet.participant_sid = sid
+    packet.participant_identity = identity
+    sids: Sequence[str] = ()
+    if kind == "user":
+        user = packet.user
+        user.participant_sid = sid
+        user.participant_identity = identity
+        sids = user.destination_sids
+        # Old clients name receivers inside the user packet, new ones outside; receivers may read either.
+        if user.destination_identities and not packet.destination_identities:
+            packet.destination_identities.extend(user.destination_identities)
+        elif packet.destination_identities and not user.destination_identities:
+            user.destination_identities.extend(packet.destination_identities)
+    return Stamped(packet.SerializeToString(), tuple(packet.destination_identities), tuple(sids))
