@@ -166,7 +166,7 @@ class ApiKey:
 class Customer:
     """Somebody who owns rooms; a room name means another room for another customer."""
 
-    name: Name = option(MISSING, "Name as the keys use it.")
+    name: Name = option(MISSING, "The name that the keys of this customer carry.")
     tier: Name = option(
         "free",
         "One of the tiers below. Free, because a promise nobody made should not be kept by accident.",

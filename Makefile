@@ -1,0 +1,140 @@
+# Veil. On a fresh Debian 12 with Python 3.11, git and make, `make run` and `make test` do all the set-up.
+#
+#   make run       install what is missing, build, start with the development key, print the page's address
+#   make test      the same set-up plus browsers and test packages, then all tests
+#   make unit      unit, arch, sim and adversary tests only: no browser
+#   make browser   tests with browsers          make interop  every client against every other, with a table
+#   make fuzz      long fuzzing (FUZZ_S=600)    make bench    figures against goals
+#   make debug     debug twin's unit tests      make asan     unit tests under address and undefined sanitizers
+#   make lint      ruff                         make example  rewrite veil.example.toml from relay/config.py
+#   make lock      choose dependency versions anew            make clean  remove everything that was built
+#
+# Stamps keep a second run at seconds: system packages by scripts/system-packages.sh, Python packages by their lock
+# file, modules by their sources.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+JOBS ?= 2
+FUZZ_S ?= 600
+# The arguments pytest gets on top, such as ARGS="-k sdp -x".
+ARGS ?=
+
+CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py relay/session/sctp/_build.py relay/session/sctp/*.h) setup.py
+SYSTEM := scripts/system-packages.sh
+SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+
+.PHONY: run test unit interop browser fuzz bench debug asan lint example lock clean set-up build
+.PHONY: fuzz-short debug-build asan-build
+
+run: set-up build
+	@exec $(PY) -m relay serve --dev
+
+test: build/stamps/test build build/clients/.fetched
+	$(PY) -m pytest $(ARGS)
+
+unit: build/stamps/test build
+	$(PY) -m pytest tests/unit tests/arch tests/sim tests/adversary -m "not browser and not interop and not slow" $(ARGS)
+
+browser: build/stamps/test build build/clients/.fetched
+	$(PY) -m pytest tests/browser $(ARGS)
+
+interop: build/stamps/test build build/clients/.fetched
+	$(PY) -m tests.interop.run $(ARGS)
+
+fuzz: build/stamps/test debug-build
+	VEIL_FUZZ_S=$(FUZZ_S) PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" tests/fuzz --timeout 0 $(ARGS)
+
+bench: build/stamps/test build
+	$(SYSTEM) bench
+	$(PY) -m pytest tests/bench -m "" --benchmark-only --timeout 0 $(ARGS)
+
+lint: build/stamps/test
+	$(VENV)/bin/ruff check relay tests setup.py
+	$(VENV)/bin/ruff format --check relay/*.py relay/observe tests/arch tests/interop
+
+example: build/stamps/run
+	$(PY) -m relay.config > veil.example.toml
+
+# --- set-up -----------------------------------------------------------------------------------------------------
+
+set-up: build/stamps/run
+
+build/stamps/system-run: $(SYSTEM)
+	@$(SYSTEM) run
+	@mkdir -p $(@D) && touch $@
+
+build/stamps/system-test: $(SYSTEM)
+	@$(SYSTEM) run test interop
+	@mkdir -p $(@D) && touch $@
+
+# The environment finds the working tree by a .pth file: relay from the root, relaycore from ext.
+$(VENV)/bin/python: | build/stamps/system-run
+	@$(PYTHON) -c 'import sys; sys.exit("Veil needs Python 3.11 or newer." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/veil.stamp: Makefile | $(VENV)/bin/python
+	@printf '%s\n%s\n' "$(CURDIR)" "$(CURDIR)/ext" > "$$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/veil.pth"
+	@printf '#!/bin/sh\nexec "$(CURDIR)/$(PY)" -m relay "$$@"\n' > $(VENV)/bin/veil && chmod +x $(VENV)/bin/veil
+	@touch $@
+
+build/stamps/run: requirements.lock build/stamps/system-run $(VENV)/veil.stamp
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@mkdir -p $(@D) && touch $@
+
+build/stamps/test: requirements-test.lock build/stamps/system-test build/stamps/run
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-test.lock
+	@touch $@
+
+build/clients/.fetched: scripts/fetch-clients.sh build/stamps/system-test
+	@scripts/fetch-clients.sh
+	@touch $@
+
+# Exact versions, so that a build can be repeated; pyproject.toml says the ranges.
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python scripts/lock.py
+
+# --- data plane -------------------------------------------------------------------------------------------------
+
+build: build/stamps/built
+build/stamps/built: $(CORE) build/stamps/run
+	RELAY_JOBS=$(JOBS) $(PY) setup.py -q build_ext --inplace --parallel $(JOBS)
+	@touch $@
+
+# Twins lie apart from the release modules; Python code is shared.
+debug-build: build/stamps/debug
+build/stamps/debug: build/stamps/built
+	RELAY_DEBUG=1 RELAY_JOBS=$(JOBS) $(PY) setup.py -q build_ext --build-lib build/debug --build-temp build/debug-temp \
+		--parallel $(JOBS)
+	@cp ext/relaycore/*.py build/debug/relaycore/ && touch $@
+
+# Sanitizers add their own conversions, so warnings are left to the other builds.
+asan-build: build/stamps/asan
+build/stamps/asan: build/stamps/built
+	RELAY_DEBUG=1 RELAY_SANITIZE=1 RELAY_WERROR=0 RELAY_JOBS=$(JOBS) $(PY) setup.py -q build_ext --build-lib build/asan \
+		--build-temp build/asan-temp --parallel $(JOBS)
+	@cp ext/relaycore/*.py build/asan/relaycore/ && touch $@
+
+debug: build/stamps/test debug-build
+	PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" tests/unit tests/sim -m "not slow" $(ARGS)
+
+# CPython keeps memory until it ends, so leaks are the debug twin's business; the sanitizer's runtime must come first.
+asan: build/stamps/test asan-build
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1 \
+	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+	PYTHONPATH=.:build/asan $(PY) -m pytest -o pythonpath=". build/asan" tests/unit tests/sim -m "not slow" \
+		-p no:cacheprovider --timeout 600 $(ARGS)
+
+fuzz-short: build/stamps/test debug-build
+	VEIL_FUZZ_S=60 PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" tests/fuzz $(ARGS)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -f ext/relaycore/*.so ext/relaycore/*.c ext/relaycore/*.html
+	find relay tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
