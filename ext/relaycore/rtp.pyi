@@ -1,0 +1,6 @@
+from typing import Any
+
+def parse(data: bytes) -> dict[str, Any]: ...
+def write(
+    payload_type: int, seq: int, rtp_ts: int, ssrc: int, *, x: bool = False, p: bool = False, marker: bool = False
+) -> bytes: ...
