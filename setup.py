@@ -59,6 +59,8 @@ extensions = [
         extra_compile_args=compile_args,
         extra_link_args=link_args + LIBRARIES.get(source.stem, []),
         define_macros=macros,
+        # Other flags are another build.
+        depends=["setup.py"],
     )
     for source in sorted(CORE.glob("*.pyx"))
     if not only or source.stem in only

@@ -24,7 +24,7 @@ SECRET_WORDS = frozenset(
 # `key` alone is too common a word (a mapping key, an API key's public name), so key material goes by whole names.
 SECRET_NAMES = frozenset(
     "receive_key send_key master_key srtp_keys session_key private_key key_material frame_key seed tls_key pem "
-    "api_secret receive_salt send_salt".split()
+    "username_fragment api_secret receive_salt send_salt".split()
 )
 
 _WORD = re.compile(r"[a-z0-9]+")
