@@ -1,0 +1,373 @@
+"""The event loop of a worker: epoll over its sockets, its mailbox and one timer; the only code that waits.
+
+One turn: at most one batch per readable socket and a bounded number of commands go into the engine, then the engine
+runs what is due and its outbox leaves, then the events wake the control plane once. Whatever is left over makes the next
+turn start without waiting, so that a flood on one side starves no other. The thread never takes the GIL: a Python that
+stands still for a second costs no packet. Deliberately absent: any knowledge of what the datagrams mean.
+"""
+from libc.errno cimport errno, EINTR
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t, INT64_MAX
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from relaycore.engine cimport engine_command, engine_counters, engine_free, engine_new, engine_poll, engine_receive
+from relaycore.errs cimport E_OK, E_OS, E_STATE
+from relaycore.mailbox cimport (
+    CMD_STOP, EV_ACK, EV_STOPPED, Command, Event, Mailbox, mailbox_command_count, mailbox_command_fd, mailbox_emit,
+    mailbox_flush_events, mailbox_free, mailbox_new, mailbox_reset_command_fd, mailbox_take_command,
+)
+from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_clear
+from relaycore.routes cimport Engine
+from relaycore.slab cimport Slab, slab_free, slab_new, slab_used
+from relaycore.stun cimport SockAddr
+from relaycore.udp cimport (
+    UDP_MAX_SOCKETS, Udp, UdpArrival, UdpSocket, udp_count, udp_free, udp_new, udp_next, udp_open, udp_receive,
+    udp_send, udp_socket, udp_unblock,
+)
+from relaycore.units cimport ms
+
+cdef extern from *:
+    """
+    #include <pthread.h>
+    #include <signal.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
+    #include <sys/epoll.h>
+    #include <sys/timerfd.h>
+    #include <time.h>
+    #include <unistd.h>
+
+    static int thread_live = 0, thread_fds = 0;
+    static long long thread_leaked_slots = 0;
+    static inline void thread_count_live(int n) { __atomic_fetch_add(&thread_live, n, __ATOMIC_RELAXED); }
+    static inline void thread_count_fds(int n) { __atomic_fetch_add(&thread_fds, n, __ATOMIC_RELAXED); }
+    static inline void thread_count_leaked(long long n) { __atomic_fetch_add(&thread_leaked_slots, n, __ATOMIC_RELAXED); }
+    static inline int thread_get_live(void) { return __atomic_load_n(&thread_live, __ATOMIC_RELAXED); }
+    static inline int thread_get_fds(void) { return __atomic_load_n(&thread_fds, __ATOMIC_RELAXED); }
+    static inline long long thread_get_leaked(void) { return __atomic_load_n(&thread_leaked_slots, __ATOMIC_RELAXED); }
+
+    static inline long long thread_now_ns(void)
+    {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (long long)t.tv_sec * 1000000000LL + t.tv_nsec;
+    }
+    /* Start with every signal blocked: Python's handlers belong to Python's threads. */
+    static int thread_create_quiet(pthread_t *thread, void *(*run)(void *), void *argument, const char *name)
+    {
+        sigset_t all, before;
+        int code;
+        sigfillset(&all);
+        pthread_sigmask(SIG_BLOCK, &all, &before);
+        code = pthread_create(thread, NULL, run, argument);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (code == 0)
+            pthread_setname_np(*thread, name);
+        return code;
+    }
+    static int thread_timed_join(pthread_t thread, long long timeout_ms)
+    {
+        struct timespec t;
+        long long at;
+        clock_gettime(CLOCK_REALTIME, &t);
+        at = (long long)t.tv_sec * 1000000000LL + t.tv_nsec + timeout_ms * 1000000LL;
+        t.tv_sec = at / 1000000000LL;
+        t.tv_nsec = at % 1000000000LL;
+        return pthread_timedjoin_np(thread, NULL, &t);
+    }
+    static int thread_arm_timer(int fd, long long at_ns)
+    {
+        struct itimerspec t;
+        memset(&t, 0, sizeof(t));
+        t.it_value.tv_sec = at_ns / 1000000000LL;
+        t.it_value.tv_nsec = at_ns % 1000000000LL;
+        return timerfd_settime(fd, TFD_TIMER_ABSTIME, &t, NULL);
+    }
+    static int thread_watch(int epoll, int operation, int fd, unsigned int events, unsigned int tag)
+    {
+        struct epoll_event e;
+        memset(&e, 0, sizeof(e));
+        e.events = events;
+        e.data.u32 = tag;
+        return epoll_ctl(epoll, operation, fd, &e);
+    }
+    static unsigned int thread_event_tag(const struct epoll_event *e) { return e->data.u32; }
+    static unsigned int thread_event_bits(const struct epoll_event *e) { return e->events; }
+    static void thread_bug(const char *what) { perror(what); abort(); }
+    """
+    ctypedef unsigned long pthread_t
+    cdef struct epoll_event:
+        pass
+    unsigned int EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLET
+    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, CLOCK_MONOTONIC, TFD_NONBLOCK, TFD_CLOEXEC
+    int epoll_create1(int flags) noexcept nogil
+    int epoll_wait(int epoll, epoll_event* out, int capacity, int timeout_ms) noexcept nogil
+    int timerfd_create(int clock, int flags) noexcept nogil
+    int close(int fd) noexcept nogil
+    int snprintf(char* out, size_t bytes, const char* format, ...) noexcept nogil
+    void thread_count_live(int n) noexcept nogil
+    void thread_count_fds(int n) noexcept nogil
+    void thread_count_leaked(int64_t n) noexcept nogil
+    int thread_get_live() noexcept nogil
+    int thread_get_fds() noexcept nogil
+    int64_t thread_get_leaked() noexcept nogil
+    int64_t thread_now_ns() noexcept nogil
+    int thread_create_quiet(pthread_t* thread, void* (*run)(void*) noexcept nogil, void* argument, const char* name) noexcept nogil
+    int thread_timed_join(pthread_t thread, int64_t timeout_ms) noexcept nogil
+    int thread_arm_timer(int fd, int64_t at_ns) noexcept nogil
+    int thread_watch(int epoll, int operation, int fd, unsigned int events, unsigned int tag) noexcept nogil
+    unsigned int thread_event_tag(const epoll_event* e) noexcept nogil
+    unsigned int thread_event_bits(const epoll_event* e) noexcept nogil
+    void thread_bug(const char* what) noexcept nogil
+
+cdef enum:
+    TAG_COMMANDS = 1000            # below: socket index
+    TAG_TIMER = 1001
+    WAIT_EVENTS = 32
+    COMMANDS_PER_TURN = 64
+    POLLS_PER_TURN = 8
+
+cdef struct WorkerThread:
+    uint32_t number
+    Slab* slab
+    Outbox* outbox
+    Mailbox* mailbox
+    Udp* udp
+    Engine* engine
+    int epoll_fd
+    int timer_fd
+    int64_t timer_armed_ns         # what the timer is set to; 0 = nothing
+    uint8_t watching_output[16]    # by socket: EPOLLOUT is armed
+    uint8_t stopping
+    uint8_t started
+    pthread_t thread
+    UdpArrival arrivals[64]
+
+
+cdef WorkerThread* thread_new(uint32_t number, uint32_t small_slots, uint32_t large_slots, int srtp_backend,
+                              uint64_t seed) noexcept nogil:
+    cdef WorkerThread* w = <WorkerThread*>calloc(1, sizeof(WorkerThread))
+    if w == NULL:
+        return NULL
+    w.number = number
+    w.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
+    w.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
+    thread_count_fds((w.epoll_fd >= 0) + (w.timer_fd >= 0))
+    w.slab = slab_new(small_slots, large_slots)
+    w.outbox = <Outbox*>calloc(1, sizeof(Outbox))
+    w.mailbox = mailbox_new()
+    if w.slab != NULL and w.outbox != NULL and w.mailbox != NULL:
+        w.engine = engine_new(w.slab, w.outbox, w.mailbox, srtp_backend, seed)
+    if w.engine != NULL:
+        w.udp = udp_new(w.slab, engine_counters(w.engine))
+    if (w.udp == NULL or w.epoll_fd < 0 or w.timer_fd < 0
+            or thread_watch(w.epoll_fd, EPOLL_CTL_ADD, mailbox_command_fd(w.mailbox), EPOLLIN, TAG_COMMANDS) != 0
+            # Edge-triggered: an expired timer needs no read, setting it again makes the next edge.
+            or thread_watch(w.epoll_fd, EPOLL_CTL_ADD, w.timer_fd, EPOLLIN | EPOLLET, TAG_TIMER) != 0):
+        thread_free(w)
+        return NULL
+    return w
+
+
+cdef void thread_free(WorkerThread* w) noexcept nogil:
+    if w == NULL:
+        return
+    # The sockets point at the engine's counters, and both hold slots: sockets first, slab last.
+    udp_free(w.udp)
+    if w.engine != NULL:
+        engine_free(w.engine)
+    if w.slab != NULL:
+        if w.outbox != NULL:
+            outbox_clear(w.outbox, w.slab, 0)
+        thread_count_leaked(slab_used(w.slab))
+        slab_free(w.slab)
+    free(w.outbox)
+    mailbox_free(w.mailbox)
+    if w.epoll_fd >= 0:
+        close(w.epoll_fd)
+    if w.timer_fd >= 0:
+        close(w.timer_fd)
+    thread_count_fds(-((w.epoll_fd >= 0) + (w.timer_fd >= 0)))
+    free(w)
+
+
+cdef int thread_open(WorkerThread* w, const SockAddr* local, int buffer_bytes) noexcept nogil:
+    cdef int index = udp_open(w.udp, local, buffer_bytes)
+    if index < 0:
+        return index
+    if thread_watch(w.epoll_fd, EPOLL_CTL_ADD, udp_socket(w.udp, index).fd, EPOLLIN, <unsigned int>index) != 0:
+        return E_OS
+    return index
+
+
+cdef int thread_start(WorkerThread* w) noexcept nogil:
+    cdef char name[16]
+    cdef int code
+    # The kernel keeps 15 characters of a thread's name.
+    snprintf(name, sizeof(name), "veil-worker-%d", <int>(w.number % 1000))
+    # Counted here and not in the thread: whoever asks right after start sees it.
+    thread_count_live(1)
+    code = thread_create_quiet(&w.thread, _run, w, name)
+    if code != 0:
+        thread_count_live(-1)
+        (&errno)[0] = code
+        return E_OS
+    w.started = 1
+    return E_OK
+
+
+cdef int thread_join(WorkerThread* w, int64_t timeout_ms) noexcept nogil:
+    if not w.started:
+        return E_OK
+    if thread_timed_join(w.thread, timeout_ms) != 0:
+        return E_STATE
+    w.started = 0
+    thread_count_live(-1)
+    return E_OK
+
+
+cdef Mailbox* thread_mailbox(WorkerThread* w) noexcept nogil:
+    return w.mailbox
+
+
+cdef Engine* thread_engine(WorkerThread* w) noexcept nogil:
+    return w.engine
+
+
+cdef const UdpSocket* thread_socket(const WorkerThread* w, int index) noexcept nogil:
+    return udp_socket(w.udp, index)
+
+
+cdef int threads_live() noexcept nogil:
+    return thread_get_live()
+
+
+cdef int64_t threads_slots_leaked() noexcept nogil:
+    return thread_get_leaked()
+
+
+cdef int threads_open_fds() noexcept nogil:
+    return thread_get_fds()
+
+
+cdef void _receive(WorkerThread* w, int index, int64_t now_ns) noexcept nogil:
+    """Take one batch of a socket. More stays readable, so the next turn comes back to it after the others."""
+    cdef int arrived = 0
+    cdef int i
+    udp_receive(w.udp, index, now_ns, w.arrivals, &arrived)
+    for i in range(arrived):
+        engine_receive(w.engine, w.arrivals[i].slot, &w.arrivals[i].remote, <uint16_t>index, now_ns)
+
+
+cdef void _acknowledge_stop(WorkerThread* w, uint32_t number, int64_t now_ns) noexcept nogil:
+    cdef Event e
+    memset(&e, 0, sizeof(Event))
+    e.kind = EV_ACK
+    e.number = number
+    e.code = E_OK
+    e.now_ns = now_ns
+    mailbox_emit(w.mailbox, &e)
+    w.stopping = 1
+
+
+cdef bint _run_commands(WorkerThread* w, int64_t now_ns) noexcept nogil:
+    """Execute waiting commands; true when some are left for the next turn. Those behind a CMD_STOP never run."""
+    cdef Command c
+    cdef int i
+    for i in range(COMMANDS_PER_TURN):
+        if not mailbox_take_command(w.mailbox, &c):
+            return False
+        if c.op == CMD_STOP:
+            free(c.payload)
+            _acknowledge_stop(w, c.number, now_ns)
+            return False
+        engine_command(w.engine, &c, now_ns)
+    return mailbox_command_count(w.mailbox) > 0
+
+
+cdef int64_t _poll(WorkerThread* w) noexcept nogil:
+    """Let the engine run what is due and send it; returns when to come back (a past time: at once)."""
+    cdef int64_t now_ns, next_ns
+    cdef int i
+    cdef bint was_full
+    next_ns = 0
+    for i in range(POLLS_PER_TURN):
+        now_ns = thread_now_ns()
+        next_ns = engine_poll(w.engine, now_ns)
+        was_full = w.outbox.count >= OUTBOX_MAX
+        if w.outbox.count > 0 and udp_send(w.udp, w.outbox, now_ns) > 0:
+            # The kernel's queue is full: the engine's packets wait where they can still be chosen among.
+            return max(now_ns + ms(1), min(next_ns, udp_next(w.udp)))
+        if not was_full and next_ns > now_ns:
+            return next_ns
+    return next_ns if next_ns <= now_ns else now_ns
+
+
+cdef void _watch_output(WorkerThread* w) noexcept nogil:
+    """Arm EPOLLOUT for sockets whose queue is full and disarm it for the others (armed, it would fire all the time)."""
+    cdef int i
+    cdef uint8_t blocked
+    cdef unsigned int bits
+    for i in range(udp_count(w.udp)):
+        blocked = udp_socket(w.udp, i).blocked
+        if blocked != w.watching_output[i]:
+            w.watching_output[i] = blocked
+            bits = EPOLLIN
+            if blocked:
+                bits |= EPOLLOUT
+            thread_watch(w.epoll_fd, EPOLL_CTL_MOD, udp_socket(w.udp, i).fd, bits, <unsigned int>i)
+
+
+cdef int _wait_ms(WorkerThread* w, int64_t next_ns) noexcept nogil:
+    """Set the timer to `next_ns` and return epoll's timeout: 0 when that has passed, else -1 (the timer wakes us).
+
+    A timerfd because epoll_wait counts milliseconds, too coarse for pacing, and its nanosecond sibling needs Linux 5.11.
+    """
+    if next_ns <= thread_now_ns():
+        return 0
+    if next_ns != w.timer_armed_ns:
+        # Armed at 0 it is off.
+        thread_arm_timer(w.timer_fd, 0 if next_ns == INT64_MAX else next_ns)
+        w.timer_armed_ns = next_ns
+    return -1
+
+
+cdef void* _run(void* argument) noexcept nogil:
+    """The thread."""
+    cdef WorkerThread* w = <WorkerThread*>argument
+    cdef epoll_event events[32]
+    cdef Event stopped
+    cdef bint commands_left = False
+    cdef int64_t next_ns = 0
+    cdef int64_t now_ns
+    cdef unsigned int tag, bits
+    cdef int i, n
+    while not w.stopping:
+        n = epoll_wait(w.epoll_fd, events, WAIT_EVENTS, 0 if commands_left else _wait_ms(w, next_ns))
+        if n < 0:
+            if errno != EINTR:
+                thread_bug("worker: epoll_wait")
+            n = 0
+        now_ns = thread_now_ns()
+        for i in range(n):
+            tag = thread_event_tag(&events[i])
+            bits = thread_event_bits(&events[i])
+            if tag == TAG_COMMANDS:
+                mailbox_reset_command_fd(w.mailbox)
+                commands_left = True
+            elif tag < UDP_MAX_SOCKETS:
+                if bits & EPOLLOUT:
+                    udp_unblock(w.udp, <int>tag)
+                if bits & (EPOLLIN | EPOLLERR):
+                    _receive(w, <int>tag, now_ns)
+        if commands_left:
+            commands_left = _run_commands(w, now_ns)
+        next_ns = _poll(w)
+        _watch_output(w)
+        mailbox_flush_events(w.mailbox)
+    memset(&stopped, 0, sizeof(Event))
+    stopped.kind = EV_STOPPED
+    stopped.now_ns = thread_now_ns()
+    mailbox_emit(w.mailbox, &stopped)
+    mailbox_flush_events(w.mailbox)
+    return NULL
