@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.clock import wall_s
+from relay.config import ApiKey
 from relay.errors import Refused
 from relay.ids import new_token
 from relay.policy.tiers import RoomKey
 from relay.signaling.jwt_edge import read_claims, sign_claims
-from relay.signaling.keyring import Key, Keyring
+from relay.signaling.keyring import Keyring
 from relay.signaling.livekit.tokens import MAX_NAME_CHARACTERS
 
 TYPE = "veil-invite"
 # Long enough for a meeting link sent the day before, short enough that a leaked one dies by itself.
-DEFAULT_LIFE_S = 7 * 24 * 3600
+DEFAULT_TTL_S = 7 * 24 * 3600
 # What a guest's own token lives: a long working day. A session outlives it, only a rejoin needs it.
-TOKEN_LIFE_S = 12 * 3600
+TOKEN_TTL_S = 12 * 3600
 _RIGHTS = ("canPublish", "canSubscribe", "canPublishData")
 _NOT_IN_IDENTITY = re.compile(r"[^a-z0-9]+")
 
@@ -31,14 +32,15 @@ class Invite:
 
     room: RoomKey
     rights: dict[str, bool]
-    key: Key
+    key: ApiKey
 
 
 def mint(
-    key: Key,
+    key: ApiKey,
     room: str,
     *,
-    life_s: int = DEFAULT_LIFE_S,
+    ttl_s: int = DEFAULT_TTL_S,
+    now_s: int | None = None,
     can_publish: bool = True,
     can_subscribe: bool = True,
     can_publish_data: bool = True,
@@ -46,20 +48,25 @@ def mint(
     """Return an invite into that room of the key's customer.   Errors: ValueError for an unusable room name or life."""
     if not room or len(room) > MAX_NAME_CHARACTERS:
         raise ValueError(f"a room name has 1 to {MAX_NAME_CHARACTERS} characters")
-    if life_s <= 0:
+    if ttl_s <= 0:
         raise ValueError("an invite lives for a positive number of seconds")
-    now_s = wall_s()
+    now_s = wall_s() if now_s is None else now_s
     claims = {
         "typ": TYPE,
         "room": room,
         "nbf": now_s,
-        "exp": now_s + life_s,
+        "exp": now_s + ttl_s,
         "jti": new_token(12),
         "canPublish": can_publish,
         "canSubscribe": can_subscribe,
         "canPublishData": can_publish_data,
     }
     return sign_claims(claims, key)
+
+
+def link(origin: str, invite: str) -> str:
+    """Return the address a guest opens. The invite is in the fragment, which browsers send to nobody."""
+    return f"{origin}/#invite={invite}"
 
 
 def read(invite: str, keys: Keyring) -> Invite:
@@ -75,15 +82,20 @@ def read(invite: str, keys: Keyring) -> Invite:
 def admit(invite: Invite, name: str) -> tuple[str, str]:
     """Return (token, identity) for a guest who calls himself `name`.   Errors: Refused 400."""
     name = clean_name(name)
-    identity = f"{_NOT_IN_IDENTITY.sub('-', name.lower()).strip('-')[:32] or 'guest'}-{new_token(8)}"
+    identity = identity_of(name)
     return join_token(invite.key, invite.room.name, identity, name, invite.rights), identity
 
 
-def join_token(key: Key, room: str, identity: str, name: str, rights: dict[str, bool]) -> str:
+def identity_of(name: str) -> str:
+    """Return an identity nobody else has: readable in logs, unique by its end."""
+    return f"{_NOT_IN_IDENTITY.sub('-', name.lower()).strip('-')[:32] or 'guest'}-{new_token(8)}"
+
+
+def join_token(key: ApiKey, room: str, identity: str, name: str, rights: dict[str, bool]) -> str:
     """Return an access token for one participant."""
     now_s = wall_s()
     video: dict[str, Any] = {"roomJoin": True, "room": room, **rights}
-    return sign_claims({"sub": identity, "name": name, "nbf": now_s, "exp": now_s + TOKEN_LIFE_S, "video": video}, key)
+    return sign_claims({"sub": identity, "name": name, "nbf": now_s, "exp": now_s + TOKEN_TTL_S, "video": video}, key)
 
 
 def clean_name(name: object) -> str:

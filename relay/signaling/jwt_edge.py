@@ -7,8 +7,9 @@ from typing import Any
 
 import jwt
 
+from relay.config import ApiKey
 from relay.errors import Refused
-from relay.signaling.keyring import Key, Keyring
+from relay.signaling.keyring import Keyring
 
 ALGORITHM = "HS256"
 # Clocks of phones differ by about this much; LiveKit servers allow the same.
@@ -18,8 +19,8 @@ MAX_TOKEN_CHARACTERS = 16_384
 _OPTIONS: dict[str, Any] = {"require": ["exp", "iss"], "verify_aud": False}
 
 
-def read_claims(token: str, keys: Keyring, what: str = "token") -> tuple[Key, dict[str, Any]]:
-    """Return the key that signed this token and its claims.   Errors: Refused 401 with a sentence that holds no secret."""
+def read_claims(token: str, keys: Keyring, what: str = "token") -> tuple[ApiKey, dict[str, Any]]:
+    """Return the key that signed this token, and its claims.   Errors: Refused 401; no sentence holds a secret."""
     if not token:
         raise Refused(401, f"A {what} is needed.")
     if len(token) > MAX_TOKEN_CHARACTERS:
@@ -43,6 +44,6 @@ def read_claims(token: str, keys: Keyring, what: str = "token") -> tuple[Key, di
     return key, claims
 
 
-def sign_claims(claims: dict[str, Any], key: Key) -> str:
+def sign_claims(claims: dict[str, Any], key: ApiKey) -> str:
     """Return these claims as a token signed by this key."""
-    return jwt.encode({"iss": key.name, **claims}, key.secret, algorithm=ALGORITHM)
+    return jwt.encode({"iss": key.key, **claims}, key.secret, algorithm=ALGORITHM)

@@ -24,7 +24,13 @@ Response = rtc.SignalResponse
 
 
 def join(
-    room: Room, me: Endpoint, others: Iterable[Endpoint], *, subscriber_primary: bool, ping_interval_s: int, ping_timeout_s: int
+    room: Room,
+    me: Endpoint,
+    others: Iterable[Endpoint],
+    *,
+    subscriber_primary: bool,
+    ping_interval_s: int,
+    ping_timeout_s: int,
 ) -> Response:
     """The first frame: everything a client needs to begin."""
     response = rtc.JoinResponse(
@@ -180,7 +186,8 @@ def read_publication(request: rtc.AddTrackRequest, sid: str, publisher_sid: str)
     encryption = Encryption(request.encryption) if request.encryption in set(Encryption) else Encryption.CUSTOM
     layers = _read_layers(request.layers)
     codecs = tuple(
-        CodecChoice(_mime(choice.codec, is_video), choice.cid, _read_layers(choice.layers)) for choice in request.simulcast_codecs[:4]
+        CodecChoice(_mime(choice.codec, is_video), choice.cid, _read_layers(choice.layers))
+        for choice in request.simulcast_codecs[:4]
     )
     return Publication(
         sid=sid,
@@ -218,7 +225,8 @@ def _stream_of(source: Source) -> str:
 
 def _read_layers(layers: Iterable[models.VideoLayer]) -> tuple[Layer, ...]:
     read = (
-        Layer(int(layer.quality), layer.width, layer.height, layer.bitrate, layer.rid, layer.spatial_layer) for layer in layers
+        Layer(int(layer.quality), layer.width, layer.height, layer.bitrate, layer.rid, layer.spatial_layer)
+        for layer in layers
     )
     return tuple(layer for layer, _ in zip(read, range(MAX_LAYERS), strict=False))
 

@@ -118,6 +118,11 @@ class Outbox:
         """Note that a taken message is in the hands of the kernel."""
         self.queued_bytes = max(0, self.queued_bytes - len(item))
 
+    def finish(self) -> None:
+        """Note that nothing more will come; what is queued is still written."""
+        self.is_finished = True
+        self.on_ready()
+
     def _wrong_here(self, frame: Frame) -> str:
         if self.is_finished:
             return f"{frame.kind} after leave"

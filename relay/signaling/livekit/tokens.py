@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from relay.config import ApiKey
 from relay.errors import Refused
 from relay.policy.tiers import RoomKey
 from relay.rooms.permissions import Permission, Source
 from relay.signaling.jwt_edge import read_claims, sign_claims
-from relay.signaling.keyring import Key, Keyring
+from relay.signaling.keyring import Keyring
 
 # Names are shown, logged and sent to everybody in the room; LiveKit draws the line at 256 too.
 MAX_NAME_CHARACTERS = 256
@@ -33,7 +34,7 @@ class Grant:
     attributes: tuple[tuple[str, str], ...]
     kind: int
     permission: Permission
-    key: Key
+    key: ApiKey
     claims: Mapping[str, Any]
 
 

@@ -1,0 +1,162 @@
+"""The composition root: builds the relay out of its parts, starts, drains and stops it."""
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import ssl
+from collections.abc import Callable
+
+import uvloop
+from aiohttp import web
+
+from relay import observe
+from relay.addresses import media_addresses
+from relay.config import Config
+from relay.errors import ConfigError, VeilError
+from relay.log import get_logger
+from relay.plane import ListenAddress, Plane
+from relay.policy.tiers import TierTable
+from relay.signaling import edge
+from relay.signaling.client_api import ClientApi
+from relay.signaling.conference import Conference
+from relay.signaling.doorman import Doorman
+from relay.signaling.keyring import Keyring
+from relay.signaling.livekit.http import LivekitHttp
+from relay.signaling.web_files import WebFiles
+from relay.version import version
+
+log = get_logger(__name__)
+
+# Request lines carry tokens with attributes and, uncompressed, whole offers; aiohttp's own limit is 8,190.
+MAX_LINE_BYTES = 65_536
+# What the last `leave` of every session has to get out; a client that is slower learns it from the closed socket.
+DRAIN_S = 1.0
+EXIT_OK = 0
+EXIT_FAILED = 1
+
+
+class Server:
+    """One running relay."""
+
+    def __init__(self, config: Config, *, strict: bool = False) -> None:
+        self.config = config
+        self.http_port = 0
+        self._strict = strict
+        self._refusals: dict[str, int] = {}
+        self._plane: Plane | None = None
+        self._conference: Conference | None = None
+        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Open the media sockets, then the door.   Errors: ConfigError, PlaneError, OSError."""
+        config = self.config
+        port = config.media.udp_port
+        listen = [ListenAddress(address.ip, port, address.advertised_ip) for address in media_addresses(config)]
+        plane = self._plane = Plane(
+            listen,
+            srtp_backend=config.media.srtp_backend,
+            socket_buffer_bytes=config.media.socket_buffer_bytes,
+        )
+        await plane.start()
+        tiers = TierTable({customer.name: customer.tier for customer in config.customers})
+        conference = self._conference = Conference(plane, config.limits, tiers)
+        conference.start()
+        keys = Keyring(config.keys)
+        doorman = Doorman(config.limits, trust_forwarded=config.server.trust_forwarded)
+        livekit = LivekitHttp(conference, keys, doorman, self._refusals, strict=self._strict)
+        allows_dev_join = config.dev and ipaddress.ip_address(config.server.bind_ip).is_loopback
+        client_api = ClientApi(keys, self._refusals, allows_dev_join=allows_dev_join)
+        app = edge.application(livekit, client_api, WebFiles(), observe.routes(self._watched(plane, conference)))
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=False,
+            shutdown_timeout=DRAIN_S,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+        )
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        assert self._runner.server is not None
+        self._listener = await loop.create_server(
+            doorman.factory(self._runner.server), config.server.bind_ip, config.server.http_port, ssl=tls(config)
+        )
+        self.http_port = self._listener.sockets[0].getsockname()[1]
+        candidates = [f"{address.advertised_ip}:{address.port}" for address in plane.candidates]
+        log.info("ready", page=self.origin, http_port=self.http_port, media=candidates, version=version())
+
+    @property
+    def origin(self) -> str:
+        """The address people open, with the port that was really bound."""
+        if self.config.server.web_origin or self.config.server.http_port:
+            return self.config.origin
+        return self.config.origin.removesuffix(":0") + f":{self.http_port}"
+
+    async def stop(self) -> None:
+        """Tell every client that it is over, close everything, give everything back."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._conference is not None:
+            self._conference.drain()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._conference is not None:
+            await self._conference.stop()
+        if self._plane is not None:
+            await self._plane.stop()
+        log.info("stopped")
+
+    def _watched(self, plane: Plane, conference: Conference) -> observe.Watched:
+        def totals() -> observe.Totals:
+            counts = conference.counts()
+            return observe.Totals(counts.rooms, counts.participants, counts.publications, counts.subscriptions)
+
+        return observe.Watched(
+            unready=lambda: "The server is shutting down." if conference.is_draining else None,
+            snapshot=plane.snapshot,
+            totals=totals,
+            refusals=self._refusals,
+            metrics_token=self.config.server.metrics_token,
+        )
+
+
+def tls(config: Config) -> ssl.SSLContext | None:
+    """Return the TLS context the settings ask for.   Errors: ConfigError when the files cannot be used."""
+    if not config.server.tls_certificate_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.server.tls_certificate_file, config.server.tls_key_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"server.tls_certificate_file cannot be used: {error}") from None
+    return context
+
+
+async def serve(config: Config, *, on_ready: Callable[[Server], None] | None = None) -> None:
+    """Run a relay until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    server = Server(config)
+    try:
+        await server.start()
+        if on_ready is not None:
+            on_ready(server)
+        await stopping.wait()
+    finally:
+        await server.stop()
+
+
+def run(config: Config) -> int:
+    """Run a relay in this process and return its exit code."""
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            uvloop.run(serve(config))
+    except VeilError:
+        raise
+    except OSError as error:
+        raise VeilError(f"The relay could not start: {error}") from None
+    return EXIT_OK

@@ -1,0 +1,79 @@
+"""Sends messages to one participant over whichever data channel of that label is open.
+
+Lossy messages are dropped when the channel is full. Reliable ones wait, in order and bounded: a participant that
+cannot keep up is told to come back rather than left with a hole it cannot see.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from relay.signaling.transports import ChannelClosed, MessageTooLarge, TransportDriver
+
+# As much as may wait on the signalling socket; some seconds of the fastest data stream.
+MAX_WAITING_BYTES = 1 << 20
+
+
+class DataPipe:
+    """The data channels towards one participant, by label; the transport that is preferred wins."""
+
+    def __init__(self, on_overflow: Callable[[], None], *, reliable_label: str) -> None:
+        self.dropped = 0
+        self._reliable_label = reliable_label
+        self._on_overflow = on_overflow
+        self._channels: dict[str, list[tuple[TransportDriver, int]]] = {}
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._overflowed = False
+
+    def opened(self, driver: TransportDriver, channel: int, label: str, *, preferred: bool) -> None:
+        """Note an open channel."""
+        channels = self._channels.setdefault(label, [])
+        if preferred:
+            channels.insert(0, (driver, channel))
+        else:
+            channels.append((driver, channel))
+
+    def closed(self, driver: TransportDriver, channel: int) -> None:
+        """Note that a channel is gone."""
+        for channels in self._channels.values():
+            if (driver, channel) in channels:
+                channels.remove((driver, channel))
+
+    def send(self, label: str, data: bytes) -> None:
+        """Send one message, now or when there is room."""
+        channels = self._channels.get(label)
+        if not channels:
+            self.dropped += 1
+            return
+        is_reliable = label == self._reliable_label
+        if is_reliable and self._waiting:
+            self._wait(data)
+            return
+        driver, channel = channels[0]
+        try:
+            if driver.send(channel, data):
+                return
+        except (ChannelClosed, MessageTooLarge):
+            self.dropped += 1
+            return
+        if is_reliable:
+            self._wait(data)
+        else:
+            self.dropped += 1
+
+    def has_room(self) -> None:
+        """Send what waits, until a channel is full again."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
+        while waiting:
+            self.send(self._reliable_label, waiting.popleft())
+
+    def _wait(self, data: bytes) -> None:
+        if self._overflowed:
+            return
+        if self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
+            self._overflowed = True
+            self._waiting.clear()
+            self._on_overflow()
+            return
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)

@@ -1,0 +1,160 @@
+"""The protocol-neutral core of signalling: sessions come in, get a room, and leave.
+
+`prepare` makes a session and its transports before anybody has promised the client anything; `enter` puts it into
+its room. Publishing, subscribing and data are calls on the session's parts; what they change reaches others through
+the room's intents.
+"""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+
+from relay.clock import monotonic_ns, wall_ms
+from relay.config import Limits
+from relay.errors import Refused
+from relay.ids import new_sid
+from relay.log import get_logger
+from relay.plane import Plane
+from relay.policy.tiers import RoomKey, TierTable
+from relay.rooms.directory import Directory
+from relay.rooms.endpoint import LeaveReason
+from relay.rooms.room import Room
+from relay.sdp import CodecPolicy, LocalTransport
+from relay.session import Certificate
+from relay.signaling.hall import Hall
+from relay.signaling.session import Joining, Session, SessionListener
+from relay.signaling.tasks import Tasks
+from relay.signaling.transports import TransportDriver, handshake_pool
+
+log = get_logger(__name__)
+
+# How often empty rooms are looked for; their lives are counted in tens of seconds.
+JANITOR_S = 5.0
+SIF_TRAILER_BYTES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much is going on."""
+
+    rooms: int
+    participants: int
+    publications: int
+    subscriptions: int
+
+
+class Conference:
+    """All calls of this relay."""
+
+    def __init__(self, plane: Plane, limits: Limits, tiers: TierTable) -> None:
+        self.plane = plane
+        self.limits = limits
+        self.tiers = tiers
+        self.certificate = Certificate.generate()
+        self.codecs = CodecPolicy()
+        self.pool = handshake_pool()
+        self.tasks = Tasks()
+        self.is_draining = False
+        self._directory = Directory(limits.rooms_per_customer, limits.empty_room_s, limits.departed_room_s)
+        self._halls: dict[RoomKey, Hall] = {}
+        self._janitor: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look after rooms."""
+        self._janitor = self.tasks.spawn(self._look_after_rooms(), "janitor")
+
+    async def prepare(self, joining: Joining) -> Session:
+        """Return a session whose transports exist.   Errors: Refused, PlaneError."""
+        if self.is_draining:
+            raise Refused(503, "The server is shutting down.")
+        session = Session(self, joining)
+        await session.open()
+        return session
+
+    def enter(self, session: Session, listener: SessionListener) -> Hall:
+        """Put a prepared session into its room; an older one of the same identity leaves.   Errors: Refused."""
+        if self.is_draining:
+            raise Refused(503, "The server is shutting down.")
+        hall = self._hall(session.joining.room)
+        hall.enter(session, listener)
+        log.info("participant joined", room=hall.room.sid, participant=session.sid, customer=hall.room.key.customer)
+        return hall
+
+    async def abandon(self, session: Session) -> None:
+        """Give back what a session that never entered has."""
+        session.is_over = True
+        await session.close_sides()
+
+    def remove(self, session: Session, reason: LeaveReason) -> None:
+        """Take a session out of its room."""
+        hall = session.hall
+        if hall is None or hall.sessions.get(session.sid) is not session:
+            return
+        del hall.sessions[session.sid]
+        hall.carry_out(hall.room.leave(session.sid, reason, monotonic_ns()))
+        log.info("participant left", room=hall.room.sid, participant=session.sid, reason=reason.name.lower())
+
+    def find(self, room: RoomKey) -> Hall | None:
+        """Return the open room of that full name."""
+        return self._halls.get(room)
+
+    def local_transport(self, driver: TransportDriver) -> LocalTransport:
+        """Return our end of a transport as descriptions tell it."""
+        return LocalTransport(
+            ufrag=driver.transport.ufrag,
+            password=driver.transport.password,
+            fingerprint=self.certificate.fingerprint,
+            candidates=tuple((address.advertised_ip, address.port) for address in self.plane.candidates),
+            max_message_bytes=self.limits.data_message_bytes,
+        )
+
+    def counts(self) -> Counts:
+        """Count what is going on now."""
+        endpoints = [endpoint for hall in self._halls.values() for endpoint in hall.room.endpoints.values()]
+        return Counts(
+            rooms=len(self._halls),
+            participants=len(endpoints),
+            publications=sum(len(endpoint.bound_publications()) for endpoint in endpoints),
+            subscriptions=sum(len(endpoint.subscriptions) for endpoint in endpoints),
+        )
+
+    def drain(self) -> None:
+        """Take nobody in any more and tell everybody that it is over."""
+        self.is_draining = True
+        for hall in tuple(self._halls.values()):
+            hall.end_all(LeaveReason.SERVER_SHUTDOWN)
+
+    async def stop(self) -> None:
+        """Give everything back. Call `drain` first."""
+        if self._janitor is not None:
+            self._janitor.cancel()
+        await self.tasks.wait()
+        for hall in self._halls.values():
+            hall.close()
+        self._halls.clear()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _hall(self, key: RoomKey) -> Hall:
+        hall = self._halls.get(key)
+        if hall is None:
+            room = Room(
+                key=key,
+                sid=new_sid("RM"),
+                tier=self.tiers.tier_of(key),
+                created_ms=wall_ms(),
+                created_ns=monotonic_ns(),
+                # We inject no frames, so nobody ever sees this again; clients want one that cannot be guessed.
+                sif_trailer=secrets.token_bytes(SIF_TRAILER_BYTES),
+                max_participants=self.limits.participants_per_room,
+                max_publications=self.limits.publications_per_participant,
+            )
+            self._directory.add(room)
+            hall = self._halls[key] = Hall(room)
+        return hall
+
+    async def _look_after_rooms(self) -> None:
+        while True:
+            await asyncio.sleep(JANITOR_S)
+            for room in self._directory.expire(monotonic_ns()):
+                self._halls.pop(room.key).close()
+                log.info("room closed", room=room.sid)

@@ -1,0 +1,26 @@
+"""One aiohttp application for everything this relay answers over HTTP."""
+
+from aiohttp import web
+
+from relay.signaling.client_api import MAX_BODY_BYTES, ClientApi
+from relay.signaling.livekit.http import LivekitHttp
+from relay.signaling.web_files import WebFiles
+
+
+def application(
+    livekit: LivekitHttp, client_api: ClientApi, files: WebFiles, observed: list[web.RouteDef]
+) -> web.Application:
+    """Return the application: health and metrics by their routes, then signalling, the page's calls, its files."""
+
+    async def anything(request: web.Request) -> web.StreamResponse:
+        handler = livekit.handler_of(request.path)
+        if handler is not None:
+            return await handler(request)
+        response = await client_api.respond(request) or files.respond(request)
+        return response if response is not None else web.Response(status=404, text="Not found.\n")
+
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app.add_routes(observed)
+    # A path like //rtc matches no pattern of the router, so it is taken apart by us.
+    app.router.add_route("*", "/{path:.*}", anything)
+    return app

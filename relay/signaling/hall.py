@@ -1,0 +1,133 @@
+"""One room with the sessions in it: carries out what the room's policy intends."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from relay.clock import monotonic_ns
+from relay.log import get_logger
+from relay.quality.choice import SETTLE_NS, Wanted
+from relay.rooms.endpoint import LeaveReason
+from relay.rooms.intents import (
+    Announce,
+    Attach,
+    Depart,
+    Detach,
+    Forward,
+    Intent,
+    TellAllowed,
+    TellFirstSubscriber,
+    TellNotFound,
+    TellRoom,
+)
+from relay.rooms.room import Room
+from relay.signaling.feed import RosterFeed, RosterUpdate
+
+if TYPE_CHECKING:
+    from relay.signaling.session import Session, SessionListener
+
+log = get_logger(__name__)
+
+
+class Hall:
+    """A room that is open on this relay."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.sessions: dict[str, Session] = {}
+        self.feed = RosterFeed(self._deliver)
+
+    def enter(self, session: "Session", listener: "SessionListener") -> None:
+        """Put a session into the room; its client is told first, then everybody else.   Errors: Refused."""
+        intents = self.room.join(session.endpoint)
+        self.sessions[session.sid] = session
+        session.entered(self, listener)
+        listener.on_joined(self)
+        session.begin()
+        # The joiner has just read the whole roster, so what it subscribes to need not wait for the next update.
+        for intent in intents:
+            if isinstance(intent, Attach):
+                self._attach(intent.subscriber_sid, intent.track_sid)
+        self.carry_out(intent for intent in intents if not isinstance(intent, Attach))
+
+    def carry_out(self, intents: Iterable[Intent]) -> None:
+        """Do what policy decided, in order."""
+        for intent in intents:
+            self._carry_out(intent)
+
+    def encoding_changed(self, track_sid: str, encoding: int, active: bool) -> None:
+        """Choose anew when an encoding comes or goes, and once more when it has proved itself."""
+        self.carry_out(self.room.encoding_changed(track_sid, encoding, active, monotonic_ns()))
+        if active:
+            asyncio.get_running_loop().call_later(SETTLE_NS / 1e9 + 0.01, self._settle, track_sid)
+
+    def set_wanted(self, sid: str, track_sids: Iterable[str], wanted: Wanted) -> None:
+        """Note what a subscriber can show of these tracks."""
+        self.carry_out(self.room.set_wanted(sid, track_sids, wanted, monotonic_ns()))
+
+    def close(self) -> None:
+        """Forget what was not told yet; nobody is here."""
+        self.feed.close()
+
+    def _settle(self, track_sid: str) -> None:
+        self.carry_out(self.room.settle(track_sid, monotonic_ns()))
+
+    def _carry_out(self, intent: Intent) -> None:
+        match intent:
+            case Announce(sid, to_itself):
+                endpoint = self.room.endpoints.get(sid)
+                if endpoint is not None:
+                    self.feed.mark(endpoint, to_itself=to_itself)
+            case Depart(endpoint, reason):
+                self.feed.depart(endpoint)
+                session = self.sessions.pop(endpoint.sid, None)
+                if session is not None:
+                    session.close(reason)
+            case Attach(subscriber_sid, track_sid):
+                self.feed.after(lambda: self._attach(subscriber_sid, track_sid))
+            case Detach(subscriber_sid, track_sid):
+                session = self.sessions.get(subscriber_sid)
+                if session is not None and session.subscriber is not None:
+                    session.subscriber.remove(track_sid)
+            case Forward(subscriber_sid, track_sid, encoding):
+                session = self.sessions.get(subscriber_sid)
+                if session is not None and session.subscriber is not None:
+                    session.subscriber.forward(track_sid, encoding)
+            case TellFirstSubscriber(publisher_sid, track_sid):
+                if (listener := self._listener(publisher_sid)) is not None:
+                    listener.on_first_subscriber(track_sid)
+            case TellAllowed(subscriber_sid, publisher_sid, track_sid, allowed):
+                if (listener := self._listener(subscriber_sid)) is not None:
+                    listener.on_consent(publisher_sid, track_sid, allowed)
+            case TellNotFound(subscriber_sid, track_sid):
+                if (listener := self._listener(subscriber_sid)) is not None:
+                    listener.on_subscription_failed(track_sid, is_unsupported=False)
+            case TellRoom():
+                self.feed.mark_room()
+
+    def _attach(self, subscriber_sid: str, track_sid: str) -> None:
+        """Offer the track if the subscription still stands; it may have gone while it waited for its turn."""
+        session = self.sessions.get(subscriber_sid)
+        publication = self.room.publication(track_sid)
+        if session is None or session.subscriber is None or publication is None:
+            return
+        if track_sid not in session.endpoint.subscriptions:
+            return
+        publisher = self.sessions.get(publication.publisher_sid)
+        carried = publisher.publisher.carried_as(track_sid) if publisher is not None else None
+        if carried is not None:
+            session.subscriber.add(publication, carried)
+
+    def _listener(self, sid: str) -> "SessionListener | None":
+        session = self.sessions.get(sid)
+        return session.listener if session is not None else None
+
+    def _deliver(self, update: RosterUpdate) -> None:
+        for session in tuple(self.sessions.values()):
+            if session.listener is not None:
+                session.listener.on_roster(update)
+
+    def end_all(self, reason: LeaveReason) -> None:
+        """End every session of the room."""
+        for session in tuple(self.sessions.values()):
+            session.end(reason)

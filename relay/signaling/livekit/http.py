@@ -1,0 +1,206 @@
+"""The HTTP side of the LiveKit protocol: `/rtc`, `/rtc/validate`, 404 where v1 would be (LIVEKIT §1.1).
+
+Everything that can be refused is refused with a plain status before the upgrade, since a browser cannot see why an
+upgrade failed; it asks `/rtc/validate` with the same query instead and shows that body to people.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from relay.clock import wall_ms
+from relay.errors import Refused, VeilError
+from relay.ids import new_sid
+from relay.log import get_logger
+from relay.rooms.endpoint import Description, Endpoint, LeaveReason
+from relay.rooms.room import Room
+from relay.signaling.conference import Conference
+from relay.signaling.doorman import Doorman
+from relay.signaling.keyring import Keyring
+from relay.signaling.livekit import ws
+from relay.signaling.livekit.client_info import ClientInfo, read_client_info
+from relay.signaling.livekit.outbox import Outbox
+from relay.signaling.livekit.participant import LivekitParticipant
+from relay.signaling.livekit.tokens import Grant, read_grant
+from relay.signaling.session import Joining, Session
+
+log = get_logger(__name__)
+
+# Users write URLs with a slash at the end and with a path before it; clients append `rtc` to what they are given.
+_JOIN = re.compile(r"(?:/[^/]+)*/rtc/?")
+_VALIDATE = re.compile(r"(?:/[^/]+)*/rtc/validate/?")
+_NOT_HERE = re.compile(r"(?:/[^/]+)*/rtc/.*")
+_SLASHES = re.compile(r"/{2,}")
+_HEADER_VALUE = re.compile(r"[A-Za-z0-9, _-]{1,512}")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class LivekitHttp:
+    """The handlers of one relay."""
+
+    def __init__(
+        self, conference: Conference, keys: Keyring, doorman: Doorman, refusals: dict[str, int], *, strict: bool
+    ) -> None:
+        self._conference = conference
+        self._keys = keys
+        self._doorman = doorman
+        self._refusals = refusals
+        self._strict = strict
+
+    def handler_of(self, path: str) -> Handler | None:
+        """Return who handles this path, None when it is not of this protocol."""
+        path = _SLASHES.sub("/", path)
+        if _JOIN.fullmatch(path):
+            return self._join
+        if _VALIDATE.fullmatch(path):
+            return self._validate
+        if _NOT_HERE.fullmatch(path):
+            return self._not_here
+        return None
+
+    async def _not_here(self, request: web.Request) -> web.StreamResponse:
+        # Clients take this 404 for "no v1 on this server" and fall back to /rtc, unless its body speaks of the room.
+        return web.Response(status=404, text="Not found.\n", headers=cors(request))
+
+    async def _validate(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers=cors(request))
+        if request.method not in ("GET", "HEAD"):
+            return web.Response(status=405, text="Use GET.\n", headers=cors(request))
+        try:
+            self._admit(request)
+        except Refused as refused:
+            return self._refusal(request, refused)
+        return web.Response(text="success", headers=cors(request))
+
+    async def _join(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers=cors(request))
+        if not is_upgrade(request):
+            return await self._not_here(request)
+        try:
+            grant = self._admit(request)
+        except Refused as refused:
+            return self._refusal(request, refused)
+        with self._doorman.admitted(request) as is_welcome:
+            if not is_welcome:
+                return self._refusal(request, Refused(429, "Too many connections from this address."))
+            client = read_client_info(request.query)
+            socket = ws.new_socket(self._conference.limits.signal_message_bytes)
+            outbox = Outbox(
+                protocol=client.protocol,
+                is_text=client.wants_json,
+                strict=self._strict,
+                max_queued_bytes=self._conference.limits.signal_queue_bytes,
+            )
+            if client.reconnect:
+                # There is no resume: clients answer this by joining anew.
+                await socket.prepare(request)
+                await ws.refuse(request, socket, outbox, LeaveReason.STATE_MISMATCH, come_back=True)
+                return socket
+            return await self._serve(request, socket, outbox, grant, client)
+
+    async def _serve(
+        self, request: web.Request, socket: web.WebSocketResponse, outbox: Outbox, grant: Grant, client: ClientInfo
+    ) -> web.StreamResponse:
+        try:
+            session = await self._conference.prepare(Joining(endpoint(grant, client), grant.room))
+        except Refused as refused:
+            return self._refusal(request, refused)
+        except VeilError as error:
+            log.error("no transport for a participant", why=str(error))
+            return self._refusal(request, Refused(503, "The server cannot take more participants now."))
+        participant = LivekitParticipant(session, outbox, self._refusals)
+        if not await self._enter(request, socket, session, participant):
+            return socket
+        await ws.serve(request, socket, participant)
+        return socket
+
+    async def _enter(
+        self, request: web.Request, socket: web.WebSocketResponse, session: Session, participant: LivekitParticipant
+    ) -> bool:
+        """Upgrade and enter the room; False when either failed and everything was given back."""
+        is_in = False
+        try:
+            await socket.prepare(request)
+            self._conference.enter(session, participant)
+            is_in = True
+        except Refused as refused:
+            log.info("a participant could not enter", why=refused.sentence)
+            await ws.refuse(request, socket, participant.outbox, LeaveReason.JOIN_FAILURE, come_back=False)
+        finally:
+            if not is_in:
+                await self._conference.abandon(session)
+        return is_in
+
+    def _admit(self, request: web.Request) -> Grant:
+        """Return what the request's token allows, now.   Errors: Refused."""
+        grant = read_grant(token_of(request), self._keys)
+        if self._conference.is_draining:
+            raise Refused(503, "The server is shutting down.")
+        hall = self._conference.find(grant.room)
+        if hall is not None and is_full(hall.room, grant.identity):
+            raise Refused(503, f"The room is full: it has {hall.room.max_participants} participants.")
+        return grant
+
+    def _refusal(self, request: web.Request, refused: Refused) -> web.Response:
+        name = f"join_{refused.status}"
+        self._refusals[name] = self._refusals.get(name, 0) + 1
+        return web.Response(status=refused.status, text=f"{refused.sentence}\n", headers=cors(request))
+
+
+def endpoint(grant: Grant, client: ClientInfo) -> Endpoint:
+    """Return the participant that this grant and this client make."""
+    attributes = dict(grant.attributes)
+    if grant.permission.can_update_metadata:
+        attributes |= dict(client.attributes)
+    return Endpoint(
+        sid=new_sid("PA"),
+        description=Description(
+            identity=grant.identity,
+            name=grant.name,
+            metadata=grant.metadata,
+            attributes=tuple(attributes.items()),
+            kind=grant.kind,
+            client_protocol=client.client_protocol,
+            capabilities=client.capabilities,
+        ),
+        permission=grant.permission,
+        joined_at_ms=wall_ms(),
+        auto_subscribe=client.auto_subscribe,
+    )
+
+
+def is_full(room: Room, identity: str) -> bool:
+    """True when a newcomer of this identity would be one too many; who is in already may come again."""
+    return len(room.endpoints) >= room.max_participants and room.by_identity(identity) is None
+
+
+def token_of(request: web.Request) -> str:
+    """Return the access token: the header wins over the query, which only browsers need."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return request.query.get("access_token", "")
+
+
+def is_upgrade(request: web.Request) -> bool:
+    """True when the request asks for a WebSocket."""
+    return (
+        request.method == "GET"
+        and request.headers.get("Upgrade", "").lower() == "websocket"
+        and "upgrade" in request.headers.get("Connection", "").lower()
+    )
+
+
+def cors(request: web.Request) -> dict[str, str]:
+    """Return headers that let every page read the answer: the token is the security, not the origin."""
+    headers = {"Access-Control-Allow-Origin": "*"}
+    if request.method == "OPTIONS":
+        asked = request.headers.get("Access-Control-Request-Headers", "")
+        headers["Access-Control-Allow-Methods"] = "GET, POST, HEAD, OPTIONS"
+        # `*` would not cover Authorization, so what was asked for is named.
+        headers["Access-Control-Allow-Headers"] = asked if _HEADER_VALUE.fullmatch(asked) else "*"
+        headers["Access-Control-Max-Age"] = "600"
+    return headers

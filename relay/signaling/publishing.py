@@ -1,0 +1,223 @@
+"""The publisher side of a session: answers its offers and binds the m-lines it sends on to announced tracks."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from relay.log import get_logger
+from relay.plane import Codec, PlaneError, ReceiverSpec
+from relay.rooms.publication import Encryption, Publication
+from relay.sdp import Codec as SdpCodec
+from relay.sdp import OfferSummary, PublishedMedia, PublisherNegotiation, SdpError, TrackOptions
+from relay.signaling.transports import TransportDriver
+
+if TYPE_CHECKING:
+    from relay.signaling.session import Session
+
+log = get_logger(__name__)
+
+
+class Section(Protocol):
+    """What binding needs to know of an m-line."""
+
+    @property
+    def mid(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def msid_track(self) -> str: ...
+
+
+def bind_by_name_then_kind(sections: Iterable[Section], pending: Sequence[Publication]) -> dict[str, Publication]:
+    """Return the announced track that each m-line carries, by mid.
+
+    LIVEKIT §2.6: by the client's own track id first; what is left takes the first pending track of its kind, because
+    Firefox writes ids into its SDP that match no announcement.
+    """
+    left = list(pending)
+    bound: dict[str, Publication] = {}
+    unnamed: list[Section] = []
+    for section in sections:
+        named = next(
+            (p for p in left if p.answers_to(section.msid_track) and p.is_video == (section.kind == "video")), None
+        )
+        if named is not None:
+            bound[section.mid] = named
+            left.remove(named)
+        else:
+            unnamed.append(section)
+    for section in unnamed:
+        first = next((p for p in left if p.is_video == (section.kind == "video")), None)
+        if first is not None:
+            bound[section.mid] = first
+            left.remove(first)
+    return bound
+
+
+def plane_codecs(codecs: Iterable[SdpCodec]) -> tuple[Codec, ...]:
+    """Return negotiated codecs as the data plane takes them."""
+    return tuple(Codec(c.payload_type, c.name, c.clock_rate_hz, c.rtx_payload_type) for c in codecs)
+
+
+@dataclass(eq=False, slots=True)
+class Carried:
+    """One m-line that the client sends on, with the receiver that reads it. Is the receiver's listener."""
+
+    side: "PublisherSide"
+    media: PublishedMedia
+    receiver: int = 0
+    track_sid: str = ""
+    active: set[int] = field(default_factory=set)
+
+    def on_stream_bound(self, encoding: int, ssrc: int) -> None:
+        """Note the ssrc of an encoding."""
+        log.debug("stream bound", track=self.track_sid, encoding=encoding, ssrc=ssrc)
+
+    def on_encoding_active(self, encoding: int, active: bool) -> None:
+        """Tell policy that an encoding began or stopped to arrive."""
+        (self.active.add if active else self.active.discard)(encoding)
+        self.side.encoding_changed(self, encoding, active)
+
+
+class PublisherSide:
+    """Offers come one after another; each is answered once the data plane does what the answer says."""
+
+    def __init__(self, session: "Session") -> None:
+        self.driver: TransportDriver | None = None
+        self.carried: dict[str, Carried] = {}
+        self._session = session
+        self._negotiation = PublisherNegotiation(session.conference.codecs)
+        self._turn = asyncio.Lock()
+        self._is_closed = False
+
+    async def answer(self, offer_sdp: str) -> str:
+        """Return the answer to this offer.   Errors: SdpError, FingerprintRefused, PlaneError."""
+        async with self._turn:
+            summary = self._negotiation.inspect(offer_sdp)
+            driver = await self._ready_driver(summary)
+            local = self._session.conference.local_transport(driver)
+            answer = self._negotiation.answer(offer_sdp, local, self._options(summary))
+            driver.set_remote(answer.fingerprints, answer.role, sctp_port=answer.sctp.port if answer.sctp else None)
+            await self._session.conference.plane.set_extensions(driver.id, answer.extensions)
+            await self._take_media(answer.tracks)
+            return answer.sdp
+
+    async def announced(self) -> None:
+        """Bind a track that was announced after its m-line came."""
+        async with self._turn:
+            self._bind()
+
+    async def withdraw(self, track_sid: str) -> None:
+        """Stop reading the m-line of a track that the relay itself unpublished."""
+        async with self._turn:
+            for carried in [c for c in self.carried.values() if c.track_sid == track_sid]:
+                await self._stop(carried)
+
+    def carried_as(self, track_sid: str) -> Carried | None:
+        """Return the m-line that carries this track."""
+        return next((carried for carried in self.carried.values() if carried.track_sid == track_sid), None)
+
+    def encoding_changed(self, carried: Carried, encoding: int, active: bool) -> None:
+        """Pass an encoding's coming or going on to the room, once the track has a name."""
+        hall = self._session.hall
+        if carried.track_sid and hall is not None and self.carried.get(carried.media.mid) is carried:
+            hall.encoding_changed(carried.track_sid, encoding, active)
+
+    async def close(self) -> None:
+        """Give the transport back, and its receivers with it."""
+        self._is_closed = True
+        self.carried.clear()
+        if self.driver is not None:
+            await self.driver.close()
+
+    async def _ready_driver(self, summary: OfferSummary) -> TransportDriver:
+        if self.driver is None:
+            driver = self._session.new_driver()
+            await driver.open()
+            self.driver = driver
+            if self._is_closed:
+                await driver.close()
+        elif summary.ice_restarted:
+            await self.driver.restart_ice()
+        return self.driver
+
+    def _options(self, summary: OfferSummary) -> dict[str, TrackOptions]:
+        """Red stays off: not every subscriber understands it, and the relay does not take it apart."""
+        options = {}
+        known = {c.media.mid: self._publication(c.track_sid) for c in self.carried.values() if c.track_sid}
+        pending = self._session.endpoint.pending_publications()
+        matched = bind_by_name_then_kind((s for s in summary.tracks if s.mid not in known), pending)
+        for mid, publication in {**known, **matched}.items():
+            if publication is not None:
+                options[mid] = TrackOptions(stereo=publication.stereo, dtx=not publication.disable_dtx)
+        return options
+
+    async def _take_media(self, tracks: Sequence[PublishedMedia]) -> None:
+        by_mid = {media.mid: media for media in tracks}
+        for mid, carried in list(self.carried.items()):
+            media = by_mid.get(mid)
+            if media is None or (media.kind, media.msid_track) != (carried.media.kind, carried.media.msid_track):
+                await self._stop(carried)
+        for mid, media in by_mid.items():
+            if mid not in self.carried:
+                await self._start(media)
+        self._bind()
+
+    async def _start(self, media: PublishedMedia) -> None:
+        assert self.driver is not None
+        carried = Carried(self, media)
+        spec = ReceiverSpec(
+            media.kind,
+            media.mid,
+            plane_codecs(media.codecs),
+            tuple(media.rids),
+            tuple(media.ssrcs),
+            tuple(media.rtx_ssrcs),
+        )
+        # Known before the acknowledgement, since the listener may be called at once.
+        self.carried[media.mid] = carried
+        try:
+            carried.receiver = await self._session.conference.plane.add_receiver(self.driver.id, spec, carried)
+        except ValueError as error:
+            # More rids, codecs or longer names than the data plane has places for: the client's doing.
+            self.carried.pop(media.mid, None)
+            raise SdpError(f"section {media.mid!r} cannot be carried: {error}") from None
+        except PlaneError:
+            self.carried.pop(media.mid, None)
+            raise
+
+    async def _stop(self, carried: Carried) -> None:
+        del self.carried[carried.media.mid]
+        hall = self._session.hall
+        if carried.track_sid and hall is not None:
+            hall.carry_out(hall.room.unpublish(carried.track_sid))
+            log.info("unpublished", participant=self._session.sid, track=carried.track_sid)
+        if carried.receiver:
+            await self._session.conference.plane.remove_receiver(carried.receiver)
+
+    def _bind(self) -> None:
+        hall = self._session.hall
+        if hall is None or self._session.is_over:
+            return
+        unbound = [c.media for c in self.carried.values() if not c.track_sid]
+        for mid, publication in bind_by_name_then_kind(unbound, self._session.endpoint.pending_publications()).items():
+            carried = self.carried[mid]
+            carried.track_sid = publication.sid
+            mime_type = carried.media.codecs[0].mime_type
+            encryption = Encryption(publication.encryption).name.lower()
+            log.info(
+                "published",
+                participant=self._session.sid,
+                track=publication.sid,
+                codec=mime_type,
+                encryption=encryption,
+            )
+            hall.carry_out(
+                hall.room.bind(publication.sid, mime_type=mime_type, mid=mid, rids=tuple(carried.media.rids))
+            )
+            for encoding in sorted(carried.active):
+                hall.encoding_changed(publication.sid, encoding, True)
+
+    def _publication(self, track_sid: str) -> Publication | None:
+        return self._session.endpoint.publications.get(track_sid)

@@ -1,0 +1,240 @@
+"""One participant's stay on this relay: its two transports and what it is told. Protocol-neutral.
+
+v0 of LiveKit's protocol and its like: a publisher transport, for which the client offers, and a subscriber transport,
+for which we offer. The subscriber one exists from the start where the participant may subscribe; the publisher one
+begins with the first offer.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from relay.errors import VeilError
+from relay.log import get_logger
+from relay.policy.tiers import RoomKey
+from relay.rooms.endpoint import Endpoint, LeaveReason
+from relay.signaling.channels import DataPipe
+from relay.signaling.feed import RosterUpdate
+from relay.signaling.publishing import PublisherSide
+from relay.signaling.subscribing import SubscriberSide
+from relay.signaling.tasks import Tasks
+from relay.signaling.transports import TransportDriver
+
+if TYPE_CHECKING:
+    from relay.signaling.conference import Conference
+    from relay.signaling.hall import Hall
+
+log = get_logger(__name__)
+
+# How long a participant whose media died may take to come back before it is removed (LiveKit: 5 s).
+GRACE_S = 5.0
+RELIABLE = "_reliable"
+LOSSY = "_lossy"
+
+
+class SessionListener(Protocol):
+    """The adapter's side of a session; all calls on the loop, none may raise."""
+
+    def on_joined(self, hall: "Hall") -> None:
+        """The participant is in; must become the first thing its client reads."""
+
+    def on_roster(self, update: RosterUpdate) -> None:
+        """Others changed, or the room did."""
+
+    def on_offer(self, sdp: str, number: int, track_by_mid: Mapping[str, str]) -> None:
+        """A description of the subscriber transport that has to be answered."""
+
+    def on_first_subscriber(self, track_sid: str) -> None:
+        """Somebody sees a track of this participant."""
+
+    def on_consent(self, publisher_sid: str, track_sid: str, allowed: bool) -> None:
+        """A publisher gave or took its consent."""
+
+    def on_subscription_failed(self, track_sid: str, *, is_unsupported: bool) -> None:
+        """A track that was asked for cannot be had: it is not there, or its codec is not understood."""
+
+    def on_data(self, label: str, data: bytes) -> None:
+        """The participant sent a data channel message."""
+
+    def on_ended(self, reason: LeaveReason, *, come_back: bool) -> None:
+        """The session is over; the client is told whether to join again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """What a verified client asks for when it joins."""
+
+    endpoint: Endpoint
+    room: RoomKey
+
+
+class Session:
+    """Made by `Conference.prepare`, put into its room by `Conference.enter`, over after `end`."""
+
+    def __init__(self, conference: "Conference", joining: Joining) -> None:
+        self.conference = conference
+        self.joining = joining
+        self.endpoint = joining.endpoint
+        self.hall: Hall | None = None
+        self.listener: SessionListener | None = None
+        self.tasks = Tasks()
+        self.is_over = False
+        self.pipe = DataPipe(self._on_pipe_overflow, reliable_label=RELIABLE)
+        self.publisher = PublisherSide(self)
+        self.subscriber: SubscriberSide | None = (
+            SubscriberSide(self) if self.endpoint.permission.can_subscribe else None
+        )
+        self._signal_is_lost = False
+        self._ever_connected = False
+        self._gone: set[TransportDriver] = set()
+        self._grace: asyncio.TimerHandle | None = None
+        self._join_deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def sid(self) -> str:
+        """The participant's sid."""
+        return self.endpoint.sid
+
+    async def open(self) -> None:
+        """Make what the first description needs.   Errors: PlaneError."""
+        if self.subscriber is not None:
+            await self.subscriber.open()
+
+    def entered(self, hall: "Hall", listener: SessionListener) -> None:
+        """Note that the session is in its room and whom to tell."""
+        self.hall = hall
+        self.listener = listener
+        loop = asyncio.get_running_loop()
+        self._join_deadline = loop.call_later(self.conference.limits.join_timeout_s, self._on_join_deadline)
+
+    def begin(self) -> None:
+        """Begin to negotiate; the listener has told the client that it is in."""
+        if self.subscriber is not None:
+            self.subscriber.begin()
+
+    def new_driver(self) -> TransportDriver:
+        """Return a transport of this session that is not open yet."""
+        conference = self.conference
+        return TransportDriver(
+            conference.plane,
+            conference.certificate,
+            conference.pool,
+            self,
+            max_message_bytes=conference.limits.data_message_bytes,
+        )
+
+    def send_data(self, label: str, data: bytes) -> None:
+        """Send a data channel message to this participant."""
+        if not self.is_over:
+            self.pipe.send(label, data)
+
+    def lost_signal(self) -> None:
+        """Note that the signalling connection is gone without a goodbye; media that flows keeps the participant."""
+        self._signal_is_lost = True
+        if not self._ever_connected or self._is_all_gone():
+            self.end(LeaveReason.SIGNAL_CLOSE)
+
+    def end(self, reason: LeaveReason, *, come_back: bool = False) -> None:
+        """End the session: out of the room, transports closed. Only the first call counts."""
+        if self.is_over:
+            return
+        self.conference.remove(self, reason)
+        self.close(reason, come_back=come_back)
+
+    def close(self, reason: LeaveReason, *, come_back: bool = False) -> None:
+        """Tell the client and give back the transports; the room has let go of the participant already."""
+        if self.is_over:
+            return
+        self.is_over = True
+        for timer in (self._grace, self._join_deadline):
+            if timer is not None:
+                timer.cancel()
+        if self.listener is not None:
+            self.listener.on_ended(reason, come_back=come_back)
+        self.conference.tasks.spawn(self.close_sides(), "close session")
+
+    async def close_sides(self) -> None:
+        """Give back both transports; part of `close`, and all there is to do for a session that never entered."""
+        self.tasks.cancel()
+        for side in (self.publisher, self.subscriber):
+            if side is not None:
+                try:
+                    await side.close()
+                except VeilError as error:
+                    log.warning("a transport did not close cleanly", participant=self.sid, why=str(error))
+
+    # From the transports.
+
+    def on_connected(self, driver: TransportDriver) -> None:
+        """Note that media flows; the primary transport makes the participant active."""
+        self._ever_connected = True
+        primary = self.subscriber.driver if self.subscriber is not None else self.publisher.driver
+        if driver is primary and self.hall is not None and not self.is_over:
+            if self._join_deadline is not None:
+                self._join_deadline.cancel()
+            self.hall.carry_out(self.hall.room.activate(self.sid))
+            log.info("participant active", room=self.hall.room.sid, participant=self.sid)
+
+    def on_reachable(self, driver: TransportDriver, is_reachable: bool) -> None:
+        """Note that ICE found or lost the client."""
+        if is_reachable:
+            self._gone.discard(driver)
+        else:
+            self._gone.add(driver)
+        self._reconsider_grace()
+
+    def on_closed(self, driver: TransportDriver, reason: str) -> None:
+        """Note that a transport will carry nothing any more."""
+        log.info("transport closed", participant=self.sid, transport=driver.id, why=reason)
+        self._gone.add(driver)
+        self._reconsider_grace()
+
+    def on_channel_open(self, driver: TransportDriver, channel: int, label: str) -> None:
+        """Note a channel towards this participant; those of the subscriber transport are preferred."""
+        is_preferred = self.subscriber is not None and driver is self.subscriber.driver
+        self.pipe.opened(driver, channel, label, preferred=is_preferred)
+
+    def on_channel_room(self, driver: TransportDriver, channel: int) -> None:
+        """Send what waited."""
+        self.pipe.has_room()
+
+    def on_channel_closed(self, driver: TransportDriver, channel: int) -> None:
+        """Note that a channel is gone."""
+        self.pipe.closed(driver, channel)
+
+    def on_message(self, driver: TransportDriver, label: str, data: bytes, binary: bool) -> None:
+        """Hand a message to the adapter. Text messages are not part of the protocol and dropped."""
+        if binary and not self.is_over and self.listener is not None:
+            self.listener.on_data(label, data)
+
+    # Inside.
+
+    def _drivers(self) -> list[TransportDriver]:
+        drivers = [self.publisher.driver, self.subscriber.driver if self.subscriber else None]
+        return [driver for driver in drivers if driver is not None]
+
+    def _is_all_gone(self) -> bool:
+        return all(driver in self._gone for driver in self._drivers() if driver.is_reachable or driver in self._gone)
+
+    def _reconsider_grace(self) -> None:
+        if self.is_over:
+            return
+        if not self._gone:
+            if self._grace is not None:
+                self._grace.cancel()
+                self._grace = None
+        elif self._grace is None:
+            self._grace = asyncio.get_running_loop().call_later(GRACE_S, self._on_grace_over)
+
+    def _on_grace_over(self) -> None:
+        log.info("participant lost its media", participant=self.sid)
+        self.end(LeaveReason.CONNECTION_TIMEOUT, come_back=True)
+
+    def _on_join_deadline(self) -> None:
+        log.info("participant never connected its media", participant=self.sid)
+        self.end(LeaveReason.CONNECTION_TIMEOUT)
+
+    def _on_pipe_overflow(self) -> None:
+        log.warning("participant does not read its data channel", participant=self.sid)
+        asyncio.get_running_loop().call_soon(lambda: self.end(LeaveReason.CONNECTION_TIMEOUT, come_back=True))

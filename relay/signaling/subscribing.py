@@ -1,0 +1,221 @@
+"""The subscriber side of a session: offers what it subscribes to, and forwards what was accepted.
+
+At most one offer is outstanding (RFC 9429 §4.1.8.2). What changes meanwhile is collected and offered after the answer,
+so that a burst of joins costs two rounds and not one per track.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from relay.clock import monotonic_ns
+from relay.errors import VeilError
+from relay.log import get_logger
+from relay.plane import EgressSpec, PlaneError
+from relay.rooms.endpoint import LeaveReason
+from relay.rooms.publication import Publication
+from relay.sdp import Accepted, SubscriberNegotiation
+from relay.signaling.publishing import Carried, plane_codecs
+from relay.signaling.transports import TransportDriver
+
+if TYPE_CHECKING:
+    from relay.signaling.session import Session
+
+log = get_logger(__name__)
+
+# A client that has not answered by then has lost the offer or itself; LiveKit waits as long.
+ANSWER_TIMEOUT_S = 15.0
+# The three channels clients find by label (LIVEKIT §2.3): (label, ordered, max_retransmits).
+CHANNELS = (("_reliable", True, None), ("_lossy", False, 0), ("_data_track", False, 0))
+
+
+@dataclass(eq=False, slots=True)
+class View:
+    """One track on its way to this subscriber."""
+
+    track_sid: str
+    is_video: bool
+    carried: Carried
+    publisher_sid: str
+    ssrc: int
+    rtx_ssrc: int | None
+    mid: str = ""
+    egress: int | None = None
+
+
+class SubscriberSide:
+    """Our offers, one at a time, and the egresses they lead to."""
+
+    def __init__(self, session: "Session") -> None:
+        self.driver: TransportDriver | None = None
+        self._session = session
+        self._plane = session.conference.plane
+        self._negotiation = SubscriberNegotiation()
+        self._views: dict[str, View] = {}
+        self._removed_mids: list[str] = []
+        self._dirty = asyncio.Event()
+        self._number = 0
+        self._answered: asyncio.Future[str] | None = None
+
+    async def open(self) -> None:
+        """Make the transport, with the channels its first offer names.   Errors: PlaneError."""
+        driver = self._session.new_driver()
+        await driver.open()
+        self.driver = driver
+        for label, ordered, max_retransmits in CHANNELS:
+            driver.transport.open_channel(label, ordered=ordered, max_retransmits=max_retransmits)
+
+    def begin(self) -> None:
+        """Send the first offer, and further ones as they become due."""
+        self._dirty.set()
+        self._session.tasks.spawn(self._run(), "subscriber negotiation")
+
+    def add(self, publication: Publication, carried: Carried) -> None:
+        """Offer this track with the next offer."""
+        if publication.sid in self._views:
+            return
+        rtx_ssrc = _random_ssrc() if publication.is_video else None
+        self._views[publication.sid] = View(
+            publication.sid, publication.is_video, carried, publication.publisher_sid, _random_ssrc(), rtx_ssrc
+        )
+        self._dirty.set()
+
+    def remove(self, track_sid: str) -> None:
+        """Stop forwarding this track now; its m-line goes with the next offer."""
+        view = self._views.pop(track_sid, None)
+        if view is None:
+            return
+        if view.egress is not None:
+            self._command(self._plane.remove_egress(view.egress))
+        if view.mid:
+            self._removed_mids.append(view.mid)
+            self._dirty.set()
+
+    def forward(self, track_sid: str, encoding: int | None) -> None:
+        """Forward this encoding, None for nothing. Before the client has accepted the m-line it is only remembered,
+        by the subscription itself."""
+        view = self._views.get(track_sid)
+        if view is not None and view.egress is not None:
+            self._command(self._plane.select_encoding(view.egress, encoding))
+
+    def answered(self, number: int, sdp: str) -> None:
+        """Take the answer to the outstanding offer. Native clients send number 0, so there is only one it can mean."""
+        if self._answered is None or self._answered.done() or number not in (0, self._number):
+            log.debug("answer to no outstanding offer", participant=self._session.sid, number=number)
+            return
+        self._answered.set_result(sdp)
+
+    async def close(self) -> None:
+        """Give the transport back, and its egresses with it."""
+        self._views.clear()
+        if self.driver is not None:
+            await self.driver.close()
+
+    async def _run(self) -> None:
+        try:
+            while not self._session.is_over:
+                await self._dirty.wait()
+                self._dirty.clear()
+                self._collect()
+                if self._number == 0 or self._negotiation.needs_offer:
+                    await self._negotiate()
+        except TimeoutError:
+            log.info("offer was not answered", participant=self._session.sid)
+            self._session.end(LeaveReason.STATE_MISMATCH, come_back=True)
+        except VeilError as error:
+            log.warning("subscriber negotiation failed", participant=self._session.sid, why=str(error))
+            self._session.end(LeaveReason.STATE_MISMATCH)
+
+    def _collect(self) -> None:
+        """Bring what changed since the last offer into the description."""
+        for mid in self._removed_mids:
+            self._negotiation.remove(mid)
+        self._removed_mids.clear()
+        for view in self._views.values():
+            if not view.mid:
+                view.mid = self._negotiation.add(
+                    "video" if view.is_video else "audio",
+                    view.carried.media.codecs,
+                    stream_id=f"{view.publisher_sid}|{view.track_sid}",
+                    track_id=view.track_sid,
+                    ssrc=view.ssrc,
+                    rtx_ssrc=view.rtx_ssrc,
+                    cname=self._cname(view),
+                )
+
+    async def _negotiate(self) -> None:
+        assert self.driver is not None and self._session.listener is not None
+        offer = self._negotiation.offer(self._session.conference.local_transport(self.driver))
+        self._number += 1
+        self._answered = asyncio.get_running_loop().create_future()
+        self._session.listener.on_offer(offer.sdp, self._number, offer.track_by_mid)
+        sdp = await asyncio.wait_for(self._answered, ANSWER_TIMEOUT_S)
+        await self._take(self._negotiation.accept(sdp))
+
+    async def _take(self, accepted: Accepted) -> None:
+        assert self.driver is not None
+        self.driver.set_remote(
+            accepted.fingerprints, accepted.role, sctp_port=accepted.sctp.port if accepted.sctp else None
+        )
+        await self._plane.set_extensions(self.driver.id, accepted.extensions)
+        for view in list(self._views.values()):
+            if not view.mid or view.egress is not None or view.mid not in accepted.senders:
+                continue
+            codecs = plane_codecs(accepted.senders[view.mid])
+            if codecs:
+                await self._start(view, codecs)
+            elif self._session.listener is not None:
+                self._session.listener.on_subscription_failed(view.track_sid, is_unsupported=True)
+
+    async def _start(self, view: View, codecs: tuple[object, ...]) -> None:
+        assert self.driver is not None
+        spec = EgressSpec(
+            transport=self.driver.id,
+            receiver=view.carried.receiver,
+            mid=view.mid,
+            ssrc=view.ssrc,
+            rtx_ssrc=view.rtx_ssrc,
+            codecs=codecs,
+            cname=self._cname(view),
+            encoding=None,
+        )
+        try:
+            egress = await self._plane.add_egress(spec)
+        except PlaneError as error:
+            # The publisher may have gone while its track was offered; the room will say so in a moment.
+            log.info("no egress for a track", participant=self._session.sid, track=view.track_sid, why=str(error))
+            return
+        if self._views.get(view.track_sid) is not view:
+            await self._plane.remove_egress(egress)
+            return
+        view.egress = egress
+        hall = self._session.hall
+        subscription = self._session.endpoint.subscriptions.get(view.track_sid)
+        if hall is None or subscription is None:
+            return
+        before = subscription.encoding
+        hall.carry_out(hall.room.attached(self._session.sid, view.track_sid, monotonic_ns()))
+        if before is not None and subscription.encoding == before:
+            self.forward(view.track_sid, before)
+
+    def _command(self, command: Coroutine[Any, Any, None]) -> None:
+        """Have the data plane do something about an egress that may just be going away with its publisher."""
+
+        async def run() -> None:
+            try:
+                await command
+            except PlaneError as error:
+                log.debug("an egress was gone", participant=self._session.sid, why=str(error))
+
+        self._session.tasks.spawn(run(), "egress command")
+
+    def _cname(self, view: View) -> str:
+        """Kept from the publisher where it has one, so that its tracks are played in step."""
+        return (view.carried.media.cname or view.publisher_sid)[:63]
+
+
+def _random_ssrc() -> int:
+    """A fresh number for every subscription: an SSRC is never used for a second stream (its cipher state is gone)."""
+    return secrets.randbelow(0xFFFF_FFFE) + 1

@@ -1,0 +1,87 @@
+"""Serves the built-in client: a handful of files, read once at start, by exact path.
+
+Nothing is looked up on disk per request, so no path can lead elsewhere. The content security policy allows this
+origin's own scripts and nothing inline: what the page loaded is what was shipped.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+FOLDER = Path(__file__).parent.parent / "web"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+    ".woff2": "font/woff2",
+    ".json": "application/json",
+    ".webmanifest": "application/manifest+json",
+    ".txt": "text/plain; charset=utf-8",
+}
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
+    "media-src 'self' blob:; worker-src 'self'; manifest-src 'self'; connect-src {connect}; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file as it is sent."""
+
+    body: bytes
+    content_type: str
+    etag: str
+
+
+class WebFiles:
+    """The files of the built-in client by URL path."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._files: dict[str, File] = {}
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+            content_type = TYPES.get(path.suffix)
+            if content_type is None or not path.is_file():
+                continue
+            body = path.read_bytes()
+            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            self._files["/" + path.relative_to(folder).as_posix()] = File(body, content_type, etag)
+
+    def respond(self, request: web.Request) -> web.Response | None:
+        """Return the file of this path, None when there is none.  `/` and `/i/…` are the page itself."""
+        if request.method not in ("GET", "HEAD"):
+            return None
+        path = "/index.html" if request.path == "/" or request.path.startswith("/i/") else request.path
+        file = self._files.get(path)
+        if file is None:
+            # Health checks and LiveKit's own clients ask for `/` and want nothing but a 200.
+            return web.Response(text="OK\n") if request.path == "/" else None
+        headers = {
+            "Content-Type": file.content_type,
+            "ETag": file.etag,
+            # Always asked for anew, mostly answered by 304: a page and its modules never come from two versions.
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": _POLICY.format(connect=_connect(request)),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self), geolocation=()",
+        }
+        if request.headers.get("If-None-Match") == file.etag:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=file.body, headers=headers)
+
+
+def _connect(request: web.Request) -> str:
+    """Older browsers do not count this host's WebSocket as 'self', so it is named."""
+    host = request.headers.get("Host", "")
+    return f"'self' ws://{host} wss://{host}" if _HOST.fullmatch(host) else "'self'"
