@@ -1,0 +1,99 @@
+"""`SansIoEngine`: one engine without sockets, thread or clock, for simulations, tests and fuzzing on virtual time.
+
+The commands and events are the worker's own (`CommandPort`); datagrams and time are arguments.
+"""
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, INT64_MAX
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+from relaycore.engine cimport engine_command, engine_free, engine_new, engine_poll, engine_receive, engine_set_snapshot
+from relaycore.mailbox cimport Command, Mailbox, mailbox_free, mailbox_new, mailbox_take_command
+from relaycore.outbox cimport Outbox, outbox_clear
+from relaycore.port cimport CommandPort
+from relaycore.routes cimport Engine
+from relaycore.slab cimport SLOT_LARGE_BYTES, Slab, Slot, slab_free, slab_new, slab_take, slab_used
+from relaycore.srtp cimport SRTP_BACKEND_AUTO
+from relaycore.stun cimport SockAddr
+from relaycore.udp cimport format_address, parse_address
+
+
+@cython.final
+cdef class SansIoEngine(CommandPort):
+    """An engine on virtual time. Commands take effect at the next `poll` or `receive`."""
+    cdef Slab* _slab
+    cdef Outbox* _outbox
+    cdef Mailbox* _own_mailbox
+    cdef Engine* _engine
+    cdef readonly object next_ns
+
+    def __init__(self, *, uint64_t seed, uint32_t slots=4096, int backend=SRTP_BACKEND_AUTO):
+        self._slab = slab_new(slots, slots)
+        self._outbox = <Outbox*>calloc(1, sizeof(Outbox))
+        self._own_mailbox = mailbox_new()
+        if self._slab == NULL or self._outbox == NULL or self._own_mailbox == NULL:
+            raise MemoryError("engine")
+        self._engine = engine_new(self._slab, self._outbox, self._own_mailbox, backend, seed)
+        if self._engine == NULL:
+            raise MemoryError("engine")
+        self._mailbox = self._own_mailbox
+        engine_set_snapshot(self._engine, &self._snapshot)
+
+    def __dealloc__(self):
+        self._mailbox = NULL
+        if self._engine != NULL:
+            engine_free(self._engine)
+        if self._outbox != NULL:
+            if self._slab != NULL:
+                outbox_clear(self._outbox, self._slab, 0)
+            free(self._outbox)
+        if self._own_mailbox != NULL:
+            mailbox_free(self._own_mailbox)
+        if self._slab != NULL:
+            slab_free(self._slab)
+
+    @property
+    def slots_used(self):
+        """Packet slots that something still holds."""
+        return slab_used(self._slab)
+
+    cdef int _run_commands(self, int64_t now_ns) except -1:
+        cdef Command c
+        while mailbox_take_command(self._mailbox, &c):
+            engine_command(self._engine, &c, now_ns)
+        return 0
+
+    def receive(self, bytes datagram, address, int64_t now_ns, uint16_t socket_index=0):
+        """Give the engine one datagram from (ip, port)."""
+        cdef SockAddr remote
+        cdef Slot* slot
+        if len(datagram) > SLOT_LARGE_BYTES:
+            raise ValueError(f"datagram of {len(datagram)} bytes")
+        ip, port = address
+        parse_address(ip, port, &remote)
+        self._run_commands(now_ns)
+        slot = slab_take(self._slab, SLOT_LARGE_BYTES)
+        if slot == NULL:
+            raise MemoryError("all slots are in use")
+        memcpy(slot.data, <const char*>datagram, <size_t>len(datagram))
+        slot.length = <uint16_t>len(datagram)
+        engine_receive(self._engine, slot, &remote, socket_index, now_ns)
+
+    def poll(self, int64_t now_ns):
+        """Run what is due; return [(datagram, (ip, port))] in sending order. `next_ns` tells when to call again, or None."""
+        cdef list out = []
+        cdef int64_t due
+        cdef int i
+        cdef Slot* slot
+        self._run_commands(now_ns)
+        while True:
+            due = engine_poll(self._engine, now_ns)
+            if self._outbox.count == 0 and due > now_ns:
+                break
+            for i in range(self._outbox.count):
+                slot = self._outbox.items[i].slot
+                out.append((PyBytes_FromStringAndSize(<const char*>slot.data, slot.length),
+                            format_address(&self._outbox.items[i].remote)))
+            outbox_clear(self._outbox, self._slab, 0)
+        self.next_ns = None if due == INT64_MAX else due
+        return out

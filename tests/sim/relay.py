@@ -1,0 +1,137 @@
+"""The real engine on virtual time between one publisher and its subscribers, with a seeded link each way."""
+
+from __future__ import annotations
+
+import random
+import struct
+from dataclasses import dataclass, field
+
+from relaycore.sansio import SansIoEngine
+
+from tests.sim.link import Impairment, Link
+from tests.sim.oracle import Oracle
+from tests.sim.source import Publisher, read_payload
+from tests.support.peer import MediaPeer, header_bytes
+
+MS = 1_000_000
+URIS = {"urn:ietf:params:rtp-hdrext:sdes:mid": 1, "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id": 2}
+VP8 = ((96, "vp8", 90_000, 97),)
+
+
+@dataclass
+class Subscriber:
+    transport: int
+    egress: int
+    ssrc: int
+    peer: MediaPeer
+    link: Link
+    address: tuple[str, int]
+    oracle: Oracle = field(default_factory=Oracle)
+
+
+class Simulation:
+    """`run` advances virtual time; everything else happens between two steps of 1 ms."""
+
+    def __init__(self, seed: int, *, subscribers: int = 2, profile: int = 0x0007, upstream: Impairment = Impairment(),
+                 downstream: Impairment = Impairment(), start_seq: int | None = None, padding_share: float = 0.0) -> None:
+        self.rng = random.Random(seed)
+        self.engine = SansIoEngine(seed=seed)
+        self.now_ns = 1_000 * MS
+        self.padding_share = padding_share
+        self.publisher = Publisher(self.rng, start_seq=start_seq)
+        self.peer = MediaPeer(self.rng, profile)
+        self.uplink = Link(self.rng, upstream)
+        self.address = ("192.0.2.1", 40_000)
+        self.frame_due_ns = self.report_due_ns = self.check_due_ns = self.now_ns
+        self.lost_packets: set[tuple[int, int]] = set()
+        self._connect(1, self.peer, self.address)
+        self.command("add_receiver", 1, 10, True, "0", VP8, ("q", "h", "f"))
+        self.subscribers = []
+        for i in range(subscribers):
+            peer, address = MediaPeer(self.rng, profile), ("192.0.2.2", 41_000 + i)
+            self._connect(100 + i, peer, address)
+            subscriber = Subscriber(100 + i, 1000 + i, 0x1000_0000 + i, peer, Link(self.rng, downstream), address)
+            self.command("add_egress", subscriber.transport, subscriber.egress, 10, subscriber.ssrc, None, "7", VP8, "c", 0)
+            self.subscribers.append(subscriber)
+
+    def command(self, name: str, *arguments) -> None:
+        """Submit one command and insist on its success."""
+        number = getattr(self.engine, name)(*arguments)
+        self._deliver()
+        code = next(event[2] for event in self.engine.take_events(10_000) if event[0] == 1 and event[1] == number)
+        assert code >= 0, f"{name}: {code}"
+
+    def _connect(self, transport: int, peer: MediaPeer, address: tuple[str, int]) -> None:
+        self.command("add_transport", transport, peer.ufrag, peer.password)
+        self.command("set_srtp", transport, *peer.relay_keys().values())
+        self.command("set_extensions", transport, URIS)
+        self.engine.receive(peer.check(), address, self.now_ns)
+
+    def select(self, subscriber: Subscriber, encoding: int | None) -> None:
+        self.command("select_encoding", subscriber.egress, encoding)
+
+    def _deliver(self) -> None:
+        """Take what the engine sends and put it on the subscribers' links, or to the publisher at once."""
+        for datagram, address in self.engine.poll(self.now_ns):
+            if address == self.address:
+                self.peer.receive(datagram)
+                continue
+            next(s for s in self.subscribers if s.address == address).link.send(datagram, self.now_ns) if any(
+                s.address == address for s in self.subscribers) else None
+
+    def _publish(self) -> None:
+        capture_s = self.now_ns / 1e9
+        for encoding in self.publisher.encodings:
+            for packet in self.publisher.frame(encoding, capture_s):
+                self.uplink.send(self.peer.protect(packet), self.now_ns)
+            if self.rng.random() < self.padding_share:
+                self.uplink.send(self.peer.protect(self.publisher.padding(encoding, capture_s)), self.now_ns)
+
+    def _heed_keyframe_requests(self) -> None:
+        for compound in self.peer.rtcp:
+            at = 0
+            while at + 12 <= len(compound):
+                kind, words = compound[at + 1], struct.unpack_from("!H", compound, at + 2)[0]
+                if kind == 206 and compound[at] & 31 == 1:
+                    encoding = self.publisher.by_ssrc(struct.unpack_from("!I", compound, at + 8)[0])
+                    assert encoding is not None, "a PLI for an SSRC that the publisher does not send"
+                    encoding.keyframe_wanted = True
+                at += 4 * (words + 1)
+        self.peer.rtcp.clear()
+
+    def _step(self) -> None:
+        if self.now_ns >= self.check_due_ns:
+            self.check_due_ns += 2_000 * MS
+            self.engine.receive(self.peer.check(), self.address, self.now_ns)
+            for subscriber in self.subscribers:
+                self.engine.receive(subscriber.peer.check(), subscriber.address, self.now_ns)
+        if self.now_ns >= self.frame_due_ns:
+            self.frame_due_ns += 33 * MS
+            self._publish()
+        if self.now_ns >= self.report_due_ns:
+            self.report_due_ns += 700 * MS
+            for encoding in self.publisher.encodings:
+                self.uplink.send(self.peer.protect_rtcp(self.publisher.sender_report(encoding, self.now_ns / 1e9)), self.now_ns)
+        for datagram in self.uplink.take_due(self.now_ns):
+            self.engine.receive(datagram, self.address, self.now_ns)
+        self._deliver()
+        self._heed_keyframe_requests()
+        for subscriber in self.subscribers:
+            for datagram in subscriber.link.take_due(self.now_ns):
+                self._judge(subscriber, datagram)
+
+    def _judge(self, subscriber: Subscriber, datagram: bytes) -> None:
+        plain = subscriber.peer.receive(datagram)
+        if plain is None:
+            return
+        payload_type, seq, rtp_ts, ssrc = struct.unpack_from("!xBHII", plain)
+        assert (payload_type & 0x7F, ssrc) == (96, subscriber.ssrc)
+        stamp, picture_id = read_payload(plain[header_bytes(plain):])
+        subscriber.oracle.add(seq, rtp_ts, bool(payload_type & 0x80), stamp, picture_id)
+
+    def run(self, seconds: float) -> None:
+        end = self.now_ns + int(seconds * 1e9)
+        while self.now_ns < end:
+            self._step()
+            self.now_ns += MS
+        self.engine.take_events(10_000)
