@@ -20,7 +20,7 @@ from rich.console import Console
 from relay import log
 from relay.addresses import media_addresses
 from relay.clock import wall_s
-from relay.config import ApiKey, Config, load
+from relay.config import DEV_KEY, DEV_SECRET, ApiKey, Config, load
 from relay.errors import ConfigError, VeilError
 from relay.version import version
 
@@ -83,7 +83,15 @@ def serve(
     # Imported here: the other commands need neither the event loop nor the data plane.
     from relay.server import run
 
-    raise typer.Exit(run(settings))
+    raise typer.Exit(run(settings, on_ready=lambda server: typer.echo(greeting(settings, server.origin))))
+
+
+def greeting(config: Config, origin: str) -> str:
+    """Return what a person at the terminal is told once calls can be taken."""
+    lines = [f"Veil {version()} takes calls: open {origin}"]
+    if config.dev:
+        lines.append(f"Development: only this machine can connect. Apps use the key {DEV_KEY}, secret {DEV_SECRET}.")
+    return "\n".join([*lines, "Ctrl-C stops it."])
 
 
 def summary(config: Config, media: list[str]) -> list[tuple[str, str]]:
@@ -150,10 +158,11 @@ def token_invite(
     """Print a link that lets anyone who has it join the room in a browser, until it expires."""
     from relay.signaling import invites
 
-    if not room.strip():
-        raise ConfigError("--room cannot be empty.")
     settings = load(config, dev=dev)
-    invite = invites.mint(signing_key(settings, key), room, ttl_s=seconds(ttl), now_s=wall_s())
+    try:
+        invite = invites.mint(signing_key(settings, key), room, ttl_s=seconds(ttl))
+    except ValueError as error:
+        raise ConfigError(f"no invite was made: {error}.") from None
     typer.echo(invites.link(settings.origin, invite))
 
 

@@ -150,11 +150,11 @@ async def serve(config: Config, *, on_ready: Callable[[Server], None] | None = N
         await server.stop()
 
 
-def run(config: Config) -> int:
+def run(config: Config, *, on_ready: Callable[[Server], None] | None = None) -> int:
     """Run a relay in this process and return its exit code."""
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            uvloop.run(serve(config))
+            uvloop.run(serve(config, on_ready=on_ready))
     except VeilError:
         raise
     except OSError as error:
