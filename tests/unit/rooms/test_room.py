@@ -1,0 +1,312 @@
+"""A room's decisions, as the intents it returns."""
+
+import pytest
+
+from relay.errors import Refused
+from relay.policy.tiers import RoomKey
+from relay.quality.choice import Quality, Wanted
+from relay.rooms.directory import Directory
+from relay.rooms.endpoint import Description, Endpoint, LeaveReason, State
+from relay.rooms.intents import (
+    Announce,
+    Attach,
+    Depart,
+    Detach,
+    Forward,
+    TellAllowed,
+    TellFirstSubscriber,
+    TellNotFound,
+)
+from relay.rooms.permissions import Audience, AudienceRule, Permission, Source
+from relay.rooms.publication import Encryption, Publication
+from relay.rooms.room import MAX_PENDING_PUBLICATIONS, Room
+
+
+def of(intents, kind):
+    return [intent for intent in intents if isinstance(intent, kind)]
+
+
+def test_an_older_session_of_the_same_identity_leaves_when_a_new_one_joins(room, join, publish) -> None:
+    old, other = join("ana"), join("bo")
+    publish("ana", "cam")
+    new = Endpoint("PA_ana2", Description("ana"), Permission(), 0)
+    intents = room.join(new)
+    assert of(intents, Depart) == [Depart(old, LeaveReason.DUPLICATE_IDENTITY)]
+    assert of(intents, Detach) == [Detach(other.sid, "TR_ana_cam")]
+    assert set(room.endpoints) == {"PA_ana2", "PA_bo"}
+    assert room.by_identity("ana") is new
+    assert old.state is State.DISCONNECTED and old.leave_reason is LeaveReason.DUPLICATE_IDENTITY
+    # The old session's own end, when it comes, takes nobody out.
+    assert room.leave(old.sid, LeaveReason.SIGNAL_CLOSE, 0) == []
+
+
+def test_a_full_room_takes_nobody_but_those_who_are_in_it(room, join) -> None:
+    for name in "abcde":
+        join(name)
+    with pytest.raises(Refused) as refused:
+        join("f")
+    assert refused.value.status == 503
+    join("a", sid="PA_a2")
+    assert len(room.endpoints) == 5
+
+
+def test_a_joiner_is_attached_to_what_is_published_already(room, join, publish) -> None:
+    join("ana")
+    publish("ana", "cam")
+    publish("ana", "late", bind=False)
+    intents = room.join(Endpoint("PA_bo", Description("bo"), Permission(), 0))
+    assert of(intents, Attach) == [Attach("PA_bo", "TR_ana_cam")]
+
+
+def test_a_track_is_announced_before_anybody_is_attached_to_it(room, join, publish) -> None:
+    for name in ("ana", "bo", "cy"):
+        join(name)
+    publication = publish("ana", "cam", bind=False)
+    intents = room.bind(publication.sid, mime_type="video/VP8", mid="0", rids=("q", "h"))
+    assert isinstance(intents[0], Announce) and intents[0].endpoint_sid == "PA_ana"
+    assert {i.subscriber_sid for i in intents[1:]} == {"PA_bo", "PA_cy"}
+    assert publication.rids == ("q", "h") and publication.encoding_count == 2
+
+
+def test_pending_tracks_are_nobodys_business(room, join, publish) -> None:
+    ana = join("ana")
+    publish("ana", "cam", bind=False)
+    assert ana.bound_publications() == [] and not ana.is_publisher
+    assert room.set_muted("PA_ana", "TR_ana_cam", True) == []
+    assert ana.publications["TR_ana_cam"].muted
+
+
+@pytest.mark.parametrize(
+    ("rights", "source", "allowed"),
+    [
+        ({}, Source.CAMERA, True),
+        ({"can_publish": False}, Source.CAMERA, False),
+        ({"sources": frozenset({Source.MICROPHONE})}, Source.CAMERA, False),
+        ({"sources": frozenset({Source.MICROPHONE})}, Source.MICROPHONE, True),
+        ({"can_publish": False, "sources": frozenset({Source.MICROPHONE})}, Source.MICROPHONE, False),
+        # A source that is not said is not one that was allowed.
+        ({"sources": frozenset({Source.MICROPHONE})}, Source.UNKNOWN, False),
+    ],
+)
+def test_publishing_needs_the_right_for_the_source(room, join, rights, source, allowed) -> None:
+    join("ana", **rights)
+    publication = Publication("TR_1", "PA_ana", "cid", True, source=source)
+    if allowed:
+        room.publish(publication)
+        assert room.publication("TR_1") is publication
+    else:
+        with pytest.raises(Refused) as refused:
+            room.publish(publication)
+        assert refused.value.status == 403
+        assert room.publication("TR_1") is None
+
+
+def test_only_so_many_tracks_may_wait(room, join, publish) -> None:
+    join("ana")
+    for number in range(MAX_PENDING_PUBLICATIONS):
+        publish("ana", str(number), bind=False)
+    with pytest.raises(Refused) as refused:
+        publish("ana", "one more", bind=False)
+    assert refused.value.status == 429
+
+
+def test_who_may_not_subscribe_is_never_attached(room, join, publish) -> None:
+    join("ana")
+    join("bo", can_subscribe=False)
+    publish("ana", "cam")
+    assert room.endpoints["PA_bo"].subscriptions == {}
+    assert of(room.choose("PA_bo", ["TR_ana_cam"], True), Attach) == []
+
+
+def test_without_auto_subscribe_only_what_is_asked_for_comes(room, join, publish) -> None:
+    join("ana")
+    join("bo", auto_subscribe=False)
+    publish("ana", "cam")
+    assert room.endpoints["PA_bo"].subscriptions == {}
+    assert room.choose("PA_bo", ["TR_ana_cam"], True) == [Attach("PA_bo", "TR_ana_cam")]
+    assert room.choose("PA_bo", ["TR_ana_cam"], True) == []
+    assert room.choose("PA_bo", ["TR_ana_cam"], False) == [Detach("PA_bo", "TR_ana_cam")]
+
+
+def test_nobody_subscribes_to_itself_or_to_nothing(room, join, publish) -> None:
+    join("ana")
+    publish("ana", "cam")
+    assert room.choose("PA_ana", ["TR_ana_cam"], True) == []
+    assert room.choose("PA_ana", ["TR_none"], True) == [TellNotFound("PA_ana", "TR_none")]
+    assert room.choose("PA_ana", ["TR_none"], False) == []
+
+
+def test_unpublishing_detaches_everybody_and_tells_the_rest(room, join, publish) -> None:
+    ana = join("ana")
+    join("bo")
+    publish("ana", "cam")
+    version = ana.version
+    intents = room.unpublish("TR_ana_cam")
+    assert intents == [Detach("PA_bo", "TR_ana_cam"), Announce("PA_ana")]
+    assert ana.version > version and not ana.is_publisher
+    assert room.unpublish("TR_ana_cam") == []
+
+
+def test_versions_only_grow(room, join, publish) -> None:
+    ana = join("ana", can_update_metadata=True)
+    seen = [ana.version]
+    for change in (
+        lambda: room.activate("PA_ana"),
+        lambda: publish("ana", "cam"),
+        lambda: room.set_muted("PA_ana", "TR_ana_cam", True),
+        lambda: room.describe_track("PA_ana", "TR_ana_cam", size=(1, 2)),
+        lambda: room.update_description("PA_ana", name="Ana", metadata="", attributes=()),
+        lambda: room.unpublish("TR_ana_cam"),
+        lambda: room.leave("PA_ana", LeaveReason.CLIENT_INITIATED, 5),
+    ):
+        change()
+        seen.append(ana.version)
+    assert seen == sorted(set(seen))
+
+
+def test_muting_somebody_elses_track_changes_nothing(room, join, publish) -> None:
+    join("ana")
+    join("bo")
+    publication = publish("ana", "cam")
+    assert room.set_muted("PA_bo", "TR_ana_cam", True) == []
+    assert not publication.muted
+
+
+def test_metadata_needs_the_right_and_is_told_to_its_owner_too(room, join) -> None:
+    join("ana")
+    bo = join("bo", can_update_metadata=True)
+    with pytest.raises(Refused):
+        room.update_description("PA_ana", name="x", metadata="", attributes=())
+    intents = room.update_description("PA_bo", name="", metadata="m", attributes=(("a", "1"), ("b", "2")))
+    assert intents == [Announce("PA_bo", to_itself=True)]
+    room.update_description("PA_bo", name="Bo", metadata="", attributes=(("a", ""),))
+    assert (bo.description.name, bo.description.metadata) == ("Bo", "m")
+    assert bo.description.attributes == (("b", "2"),)
+
+
+def test_a_publisher_chooses_its_audience(room, join, publish) -> None:
+    join("ana")
+    join("bo")
+    join("cy")
+    publish("ana", "cam")
+    only_bo = Audience(False, (AudienceRule(identity="bo", all_tracks=True),))
+    assert room.set_audience("PA_ana", only_bo) == [
+        TellAllowed("PA_cy", "PA_ana", "TR_ana_cam", False),
+        Detach("PA_cy", "TR_ana_cam"),
+    ]
+    # Asking for it does not help, and a new track is not shown either.
+    assert room.choose("PA_cy", ["TR_ana_cam"], True) == []
+    publish("ana", "screen")
+    assert set(room.endpoints["PA_cy"].subscriptions) == set()
+    by_track = Audience(False, (AudienceRule(participant_sid="PA_cy", track_sids=frozenset({"TR_ana_cam"})),))
+    intents = room.set_audience("PA_ana", by_track)
+    assert Attach("PA_cy", "TR_ana_cam") in intents and Detach("PA_bo", "TR_ana_cam") in intents
+    assert Attach("PA_cy", "TR_ana_screen") not in intents
+
+
+def test_forwarding_begins_when_the_client_has_accepted(room, join, publish) -> None:
+    join("ana")
+    join("bo")
+    publish("ana", "cam", rids=("q", "h", "f"))
+    assert room.attached("PA_bo", "TR_ana_cam", 0) == [
+        Forward("PA_bo", "TR_ana_cam", 0),
+        TellFirstSubscriber("PA_ana", "TR_ana_cam"),
+    ]
+    join("cy")
+    assert of(room.attached("PA_cy", "TR_ana_cam", 0), TellFirstSubscriber) == []
+    intents = room.encoding_changed("TR_ana_cam", 2, True, 1)
+    assert {(i.subscriber_sid, i.encoding) for i in intents} == {("PA_bo", 2), ("PA_cy", 2)}
+
+
+def test_settings_may_come_before_the_subscription(room, join, publish) -> None:
+    join("ana")
+    join("bo", auto_subscribe=False)
+    publish("ana", "cam", rids=("q", "h", "f"))
+    for encoding in range(3):
+        room.encoding_changed("TR_ana_cam", encoding, True, 0)
+    room.set_wanted("PA_bo", ["TR_ana_cam"], Wanted(quality=Quality.LOW), 0)
+    room.choose("PA_bo", ["TR_ana_cam"], True)
+    assert of(room.attached("PA_bo", "TR_ana_cam", 0), Forward) == [Forward("PA_bo", "TR_ana_cam", 0)]
+    assert room.set_wanted("PA_bo", ["TR_ana_cam"], Wanted(width=640, height=360), 0) == [
+        Forward("PA_bo", "TR_ana_cam", 1)
+    ]
+    assert room.set_wanted("PA_bo", ["TR_ana_cam"], Wanted(disabled=True), 0) == [Forward("PA_bo", "TR_ana_cam", None)]
+
+
+def test_audio_is_forwarded_whatever_is_active(room, join, publish) -> None:
+    join("ana")
+    join("bo")
+    publish("ana", "mic", is_video=False)
+    assert of(room.attached("PA_bo", "TR_ana_mic", 0), Forward) == [Forward("PA_bo", "TR_ana_mic", 0)]
+
+
+def test_data_goes_to_those_named_else_to_all_and_never_back(room, join) -> None:
+    for name in ("ana", "bo", "cy"):
+        join(name)
+
+    def to(*arguments):
+        return {endpoint.identity for endpoint in room.data_recipients("PA_ana", *arguments)}
+
+    assert to((), ()) == {"bo", "cy"}
+    assert to(("bo", "nobody", "ana"), ()) == {"bo"}
+    assert to((), ("PA_cy", "PA_ana")) == {"cy"}
+    assert to(("nobody",), ()) == set()
+
+
+def test_who_may_not_send_data_reaches_nobody(room, join) -> None:
+    join("ana", can_publish_data=False)
+    join("bo")
+    assert room.data_recipients("PA_ana", (), ()) == []
+    assert room.data_recipients("PA_unknown", (), ()) == []
+
+
+def test_leaving_takes_everything_along(room, join, publish) -> None:
+    ana, _ = join("ana"), join("bo")
+    publish("ana", "cam")
+    publish("bo", "cam")
+    intents = room.leave("PA_ana", LeaveReason.CLIENT_INITIATED, 7)
+    assert set(of(intents, Detach)) == {Detach("PA_ana", "TR_bo_cam"), Detach("PA_bo", "TR_ana_cam")}
+    assert of(intents, Depart) == [Depart(ana, LeaveReason.CLIENT_INITIATED)]
+    assert room.publication("TR_ana_cam") is None and room.subscriptions_of("TR_bo_cam") == []
+    assert room.emptied_ns is None
+    room.leave("PA_bo", LeaveReason.CLIENT_INITIATED, 9)
+    assert room.emptied_ns == 9
+
+
+def test_encryption_is_what_was_announced(room, join, publish) -> None:
+    join("ana")
+    assert publish("ana", "cam", encryption=Encryption.GCM).encryption is Encryption.GCM
+
+
+def make_room(customer: str, name: str) -> Room:
+    return Room(RoomKey(customer, name), "RM_x", "free", 0, 0, b"t")
+
+
+def test_rooms_of_one_name_are_apart_by_customer() -> None:
+    directory = Directory(2, 300, 20)
+    directory.add(make_room("acme", "r"))
+    directory.add(make_room("other", "r"))
+    assert directory.find(RoomKey("acme", "r")) is not directory.find(RoomKey("other", "r"))
+    assert directory.find(RoomKey("third", "r")) is None
+
+
+def test_a_customer_has_only_so_many_rooms() -> None:
+    directory = Directory(1, 300, 20)
+    directory.add(make_room("acme", "a"))
+    with pytest.raises(Refused):
+        directory.add(make_room("acme", "b"))
+    directory.add(make_room("other", "b"))
+
+
+def test_empty_rooms_are_kept_for_a_while_and_then_forgotten() -> None:
+    directory = Directory(1, 300, 20)
+    left, fresh = make_room("acme", "left"), make_room("other", "fresh")
+    directory.add(left)
+    directory.add(fresh)
+    left.join(Endpoint("PA_1", Description("a"), Permission(), 0))
+    assert directory.expire(10**15) == [fresh]
+    left.leave("PA_1", LeaveReason.CLIENT_INITIATED, 10**9)
+    assert directory.expire(20 * 10**9) == []
+    assert directory.expire(21 * 10**9) == [left]
+    # Its customer has a place again.
+    directory.add(make_room("acme", "next"))
