@@ -36,15 +36,18 @@ cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f,
     cdef Transport* t
     cdef uint32_t i
     cdef int code
-    cdef bint starts = f.view.source == 0 or (f.view.keyframe and f.view.start_of_frame)
+    cdef bint starts = f.rtp.payload_bytes > 0 and (f.view.source == 0 or (f.view.keyframe and f.view.start_of_frame))
     for i in range(r.egress_count):
         g = e.egresses[r.egresses[i]]
         if not _wants(g, f.encoding):
             continue
-        if r.spec.is_video and f.encoding == g.wanted and g.current != g.wanted and not starts:
-            # Waiting for its keyframe: every packet that is not one reminds the publisher (coalesced).
-            request_keyframe(e, r, f.encoding, now_ns)
-            if f.encoding != g.current:
+        if r.spec.is_video and f.encoding == g.wanted and g.current != g.wanted:
+            if starts:
+                # The switch happens at dequeue; the rest of this keyframe may be queued before that.
+                g.start_queued = 1
+            elif not g.start_queued:
+                # Waiting for its keyframe: every packet that is not one reminds the publisher (coalesced).
+                request_keyframe(e, r, f.encoding, now_ns)
                 continue
         t = e.transports[g.transport]
         if not is_sendable(t):
@@ -55,15 +58,6 @@ cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f,
             slot_drop(e.slab, slot)
             e.counters.queue_dropped += 1
             count_error(e, code)
-
-
-cdef void skip_packet(Engine* e, Receiver* r, const RtpStream* s, const PacketFacts* f) noexcept nogil:
-    cdef Egress* g
-    cdef uint32_t i
-    for i in range(r.egress_count):
-        g = e.egresses[r.egresses[i]]
-        if g.source == s:
-            projection_drop(&g.projection, f.ext_seq)
 
 
 cdef uint32_t _source_offset(const Egress* g, const RtpStream* s, bint* known) noexcept nogil:
@@ -93,6 +87,7 @@ cdef void _switch(Engine* e, Egress* g, RtpStream* s, const PacketFacts* f, int6
     projection_rebase(&g.projection, f.ext_seq, f.rtp.rtp_ts, &f.view, known, offset, s.clock_rate_hz, now_ns)
     g.source = s
     g.current = f.encoding
+    g.start_queued = 0
     memset(&event, 0, sizeof(event))
     event.kind = EV_EGRESS_SWITCHED
     event.egress = g.id
@@ -141,6 +136,11 @@ cdef void _project(Engine* e, Transport* t, Egress* g, Slot* slot, int64_t now_n
     cdef uint32_t out_ts
     cdef int payload_type, header_bytes, n
     if s == NULL or s.ssrc != f.rtp.ssrc or not _wants(g, f.encoding) or not is_sendable(t):
+        return
+    if f.rtp.payload_bytes == 0:
+        # Padding only: later packets close up behind it. It stood in the queue so that it comes after what it followed.
+        if g.source == s and g.current == f.encoding:
+            projection_drop(&g.projection, f.ext_seq)
         return
     if g.current != f.encoding or g.source != s:
         if f.encoding != g.wanted:

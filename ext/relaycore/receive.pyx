@@ -11,7 +11,7 @@ from relaycore.demux cimport KIND_DTLS, KIND_RTCP, KIND_RTP, KIND_STUN, demux_da
 from relaycore.errs cimport (
     E_AUTH, E_FORMAT, E_LIMIT, E_STATE, E_UNKNOWN_PEER, E_UNKNOWN_STREAM, E_UNKNOWN_TRANSPORT,
 )
-from relaycore.forward cimport route_packet, skip_packet
+from relaycore.forward cimport route_packet
 from relaycore.hdrext cimport (
     EXT_AUDIO_LEVEL, EXT_DD, EXT_MID, EXT_REPAIRED_RID, EXT_RID, EXT_TWCC, ExtElement, ExtView, parse_hdrext,
 )
@@ -377,7 +377,7 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
     memset(&f.view, 0, sizeof(f.view))
     if f.rtp.payload_bytes == 0:
         e.counters.padding_dropped += 1
-        skip_packet(e, r, s, f)
+        route_packet(e, r, slot, f, now_ns)
         return
     if r.spec.is_video:
         code = _view(s, f, slot.data + f.rtp.payload_offset)

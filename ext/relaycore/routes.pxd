@@ -90,6 +90,7 @@ ctypedef struct Egress:            # one subscription
     int32_t wanted                 # -1 paused
     int32_t current                # encoding forwarded now, -1 none yet
     RtpStream* source              # stream of `current`; borrowed
+    uint8_t start_queued           # a keyframe's first packet of `wanted` waits in the queue
     uint8_t mid_known              # the receiver has reported on our SSRC: MID need not be sent any more
     uint8_t reported
     Projection projection

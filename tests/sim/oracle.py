@@ -7,7 +7,7 @@ Rules (each has a case that must fail in test_oracle.py):
   clock     RTP time advances with capture time
   cut       a frame that looks whole (first packet to marker without a gap) is whole
   mixed     one frame's packets come from one source frame
-  picture   VP8 picture ids grow by one per frame where no frame was lost at the source
+  picture   VP8 picture ids grow by one per frame, or by as many as the source lost
 """
 
 from __future__ import annotations
@@ -98,9 +98,8 @@ class Oracle:
             if packets[0].picture_id is not None:
                 pictures.append((packets[0].stamp, packets[0].picture_id))
         for (stamp_a, a), (stamp_b, b) in zip(pictures, pictures[1:]):
-            same = stamp_a.encoding == stamp_b.encoding
-            expected = stamp_b.frame - stamp_a.frame if same else None
-            step = (b - a) & 0x7FFF
-            if (expected is not None and step != expected) or (expected is None and not 1 <= step < 0x4000):
+            # Frames that the network took before the relay leave their ids unused; a pause or a switch leaves none.
+            most = max(1, stamp_b.frame - stamp_a.frame) if stamp_a.encoding == stamp_b.encoding else 1
+            if not 1 <= (b - a) & 0x7FFF <= most:
                 found.append(f"picture: {a} -> {b} at frame {stamp_b.frame} of encoding {stamp_b.encoding}")
         return found
