@@ -1,0 +1,19 @@
+"""The control plane's side of the data plane: the only package of the relay process that imports relaycore."""
+
+from relay.plane.commands import Codec, EgressSpec, ListenAddress, PlaneError, ReceiverSpec, SrtpKeys
+from relay.plane.feed import ReceiverListener, TransportListener
+from relay.plane.pool import Plane
+from relay.plane.stats import PlaneSnapshot
+
+__all__ = [
+    "Codec",
+    "EgressSpec",
+    "ListenAddress",
+    "Plane",
+    "PlaneError",
+    "PlaneSnapshot",
+    "ReceiverListener",
+    "ReceiverSpec",
+    "SrtpKeys",
+    "TransportListener",
+]

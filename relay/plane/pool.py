@@ -1,0 +1,291 @@
+"""`Plane`: the data plane as the rest of the relay sees it: ids, which worker has what, and one call per command.
+
+Ids are counted over the plane's life and never used again, so that a late event about something removed is ignored.
+Each transport lives on one worker; receivers and egresses live with their transports. There is one worker now: an
+egress on another worker than its receiver needs the rings between workers (DESIGN section 2).
+"""
+
+import dataclasses
+import itertools
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from relaycore.worker import Worker, is_debug, leaks
+
+from relay.log import get_logger
+from relay.plane.commands import (
+    E_STATE,
+    E_UNKNOWN_STREAM,
+    E_UNKNOWN_TRANSPORT,
+    EgressSpec,
+    ListenAddress,
+    PlaneError,
+    ReceiverSpec,
+    SrtpKeys,
+    egress_arguments,
+    receiver_arguments,
+)
+from relay.plane.feed import Feed, ReceiverListener, TransportListener
+from relay.plane.stats import PlaneSnapshot, merge
+
+log = get_logger(__name__)
+
+# Below this a keyframe burst of a few hundred subscribers overflows the kernel's queue before the worker's next turn.
+LEAST_BUFFER_BYTES = 4 * 1024 * 1024
+# Of each worker: epoll, timer, two eventfds.
+WORKER_FDS = 4
+
+
+@dataclasses.dataclass
+class _Transport:
+    feed: Feed
+    receivers: set[int] = dataclasses.field(default_factory=set)
+    egresses: set[int] = dataclasses.field(default_factory=set)
+
+
+@dataclasses.dataclass
+class _Receiver:
+    transport: int
+    kind: str
+    egresses: set[int] = dataclasses.field(default_factory=set)
+
+
+class Plane:
+    """The workers of this process. Before `start` and after `stop` every call raises PlaneError (E_STATE)."""
+
+    def __init__(
+        self,
+        listen: Sequence[ListenAddress],
+        *,
+        srtp_backend: str = "auto",
+        seed: int | None = None,
+        socket_buffer_bytes: int = 8 * 1024 * 1024,
+    ) -> None:
+        # The seed makes SSRCs and first sequence numbers, which peers should not foretell; tests fix it.
+        seed = secrets.randbits(64) if seed is None else seed
+        addresses = [(address.ip, address.port) for address in listen]
+        worker = Worker(addresses, backend=srtp_backend, seed=seed, socket_buffer_bytes=socket_buffer_bytes)
+        self._listen = tuple(listen)
+        self._feeds = (Feed(worker),)
+        self._ids = itertools.count(1)
+        self._transports: dict[int, _Transport] = {}
+        self._receivers: dict[int, _Receiver] = {}
+        self._egresses: dict[int, tuple[int, int]] = {}
+        self._state = "new"
+
+    async def start(self) -> None:
+        """Bind every address and start the workers; OSError names what could not be bound."""
+        if self._state != "new":
+            raise PlaneError("start", E_STATE)
+        self._state = "stopped"
+        for feed in self._feeds:
+            await feed.start()
+            for bound in feed.worker.sockets:
+                obtained = min(bound["receive_buffer_bytes"], bound["send_buffer_bytes"])
+                report = log.warning if obtained < LEAST_BUFFER_BYTES else log.info
+                report("udp socket bound", srtp=feed.worker.backend_name, **bound)
+        self._state = "running"
+
+    async def stop(self) -> None:
+        """End the workers after what was asked for is done. The debug twin fails when one kept a slot or descriptor."""
+        if self._state != "running":
+            self._state = "stopped"
+            return
+        self._state = "stopped"
+        before = leaks()
+        for feed in self._feeds:
+            await feed.stop()
+        after = leaks()
+        closed = sum(WORKER_FDS + len(feed.worker.sockets) for feed in self._feeds)
+        if is_debug():
+            kept = after["slots"] - before["slots"], after["fds"] - before["fds"] + closed
+            assert kept == (0, 0), f"slots and descriptors kept by stopped workers: {kept}"
+        self._transports.clear()
+        self._receivers.clear()
+        self._egresses.clear()
+
+    @property
+    def candidates(self) -> tuple[ListenAddress, ...]:
+        """The listening addresses, once started with the ports really bound."""
+        sockets = self._feeds[0].worker.sockets
+        if not sockets:
+            return self._listen
+        return tuple(dataclasses.replace(a, port=s["port"]) for a, s in zip(self._listen, sockets, strict=True))
+
+    @property
+    def sockets(self) -> list[dict[str, Any]]:
+        """{ip, port, receive_buffer_bytes, send_buffer_bytes} of every socket, as obtained from the kernel."""
+        return [s for feed in self._feeds for s in feed.worker.sockets]
+
+    @property
+    def srtp_backend(self) -> str:
+        """Name of the cipher implementation in use."""
+        return self._feeds[0].worker.backend_name
+
+    # --- transports ---
+
+    async def add_transport(self, ufrag: str, password: str, listener: TransportListener) -> int:
+        """Make a transport that answers ICE checks; returns its id once a check may come."""
+        self._need_running("add_transport")
+        feed, number = self._place(), next(self._ids)
+        feed.transports[number] = listener
+        self._transports[number] = _Transport(feed)
+        try:
+            await feed.call(feed.worker.add_transport, number, ufrag, password)
+        except BaseException as error:
+            self._undo(error, feed, feed.worker.remove_transport, number)
+            self._forget_transport(number)
+            raise
+        return number
+
+    async def restart_ice(self, transport: int, ufrag: str, password: str) -> None:
+        feed = self._transport(transport).feed
+        await feed.call(feed.worker.set_ice, transport, ufrag, password)
+
+    async def set_extensions(self, transport: int, id_by_uri: Mapping[str, int]) -> None:
+        """Set the header extensions negotiated on a transport; unknown URIs are ignored."""
+        feed = self._transport(transport).feed
+        await feed.call(feed.worker.set_extensions, transport, dict(id_by_uri))
+
+    async def set_srtp(self, transport: int, keys: SrtpKeys) -> None:
+        """Give a transport its keys, once for its life."""
+        feed = self._transport(transport).feed
+        arguments = keys.profile, keys.receive_key, keys.receive_salt, keys.send_key, keys.send_salt
+        await feed.call(feed.worker.set_srtp, transport, *arguments)
+
+    def send_dtls(self, transport: int, datagram: bytes) -> None:
+        """Send a DTLS datagram to the selected address; lost like any datagram when there is none, or no transport."""
+        if self._state == "running" and (owner := self._transports.get(transport)) is not None:
+            owner.feed.post(owner.feed.worker.send_dtls, transport, bytes(datagram))
+
+    async def remove_transport(self, transport: int) -> None:
+        """Remove a transport with its receivers and egresses; no listener of them is called any more."""
+        feed = self._transport(transport).feed
+        self._forget_transport(transport)
+        await feed.call(feed.worker.remove_transport, transport)
+
+    # --- receivers ---
+
+    async def add_receiver(self, transport: int, spec: ReceiverSpec, listener: ReceiverListener) -> int:
+        owner = self._transport(transport)
+        feed, number = owner.feed, next(self._ids)
+        arguments = receiver_arguments(transport, number, spec)
+        feed.receivers[number] = listener
+        owner.receivers.add(number)
+        self._receivers[number] = _Receiver(transport, spec.kind)
+        try:
+            await feed.call(feed.worker.add_receiver, *arguments)
+        except BaseException as error:
+            self._undo(error, feed, feed.worker.remove_receiver, number)
+            self._forget_receiver(number)
+            raise
+        return number
+
+    async def remove_receiver(self, receiver: int) -> None:
+        """Remove a receiver with its egresses; its listener is not called any more."""
+        feed = self._feed_of_receiver(receiver)
+        self._forget_receiver(receiver)
+        await feed.call(feed.worker.remove_receiver, receiver)
+
+    async def request_keyframe(self, receiver: int, encoding: int) -> None:
+        """Ask the publisher for a keyframe of one encoding, within the worker's limits on such requests."""
+        feed = self._feed_of_receiver(receiver)
+        await feed.call(feed.worker.request_keyframe, receiver, encoding)
+
+    # --- egresses ---
+
+    async def add_egress(self, spec: EgressSpec) -> int:
+        owner = self._transport(spec.transport)
+        feed = owner.feed
+        if self._feed_of_receiver(spec.receiver) is not feed:
+            raise PlaneError("add_egress across workers", E_STATE)
+        number, receiver = next(self._ids), self._receivers[spec.receiver]
+        arguments = egress_arguments(number, spec, receiver.kind)
+        owner.egresses.add(number)
+        receiver.egresses.add(number)
+        self._egresses[number] = (spec.transport, spec.receiver)
+        try:
+            await feed.call(feed.worker.add_egress, *arguments)
+        except BaseException as error:
+            self._undo(error, feed, feed.worker.remove_egress, number)
+            self._forget_egress(number)
+            raise
+        return number
+
+    async def select_encoding(self, egress: int, encoding: int | None) -> None:
+        """Ask for another encoding, from its next keyframe on; None pauses."""
+        feed = self._feed_of_egress(egress)
+        await feed.call(feed.worker.select_encoding, egress, encoding)
+
+    async def remove_egress(self, egress: int) -> None:
+        feed = self._feed_of_egress(egress)
+        self._forget_egress(egress)
+        await feed.call(feed.worker.remove_egress, egress)
+
+    # --- the whole ---
+
+    async def snapshot(self) -> PlaneSnapshot:
+        """Return the figures of all workers as they are now."""
+        self._need_running("snapshot")
+        return merge([await feed.snapshot() for feed in self._feeds])
+
+    # --- who has what ---
+
+    def _place(self) -> Feed:
+        """Return the worker for a new transport."""
+        return self._feeds[0]
+
+    def _need_running(self, what: str) -> None:
+        if self._state != "running":
+            raise PlaneError(what, E_STATE)
+
+    def _transport(self, number: int) -> _Transport:
+        self._need_running("transport")
+        if number not in self._transports:
+            raise PlaneError(f"transport {number}", E_UNKNOWN_TRANSPORT)
+        return self._transports[number]
+
+    def _feed_of_receiver(self, number: int) -> Feed:
+        self._need_running("receiver")
+        if number not in self._receivers:
+            raise PlaneError(f"receiver {number}", E_UNKNOWN_STREAM)
+        return self._transports[self._receivers[number].transport].feed
+
+    def _feed_of_egress(self, number: int) -> Feed:
+        self._need_running("egress")
+        if number not in self._egresses:
+            raise PlaneError(f"egress {number}", E_UNKNOWN_STREAM)
+        return self._transports[self._egresses[number][0]].feed
+
+    def _undo(self, error: BaseException, feed: Feed, remove: Any, number: int) -> None:
+        """Remove what a cancelled caller will never hear of; what was refused (any Exception) does not exist."""
+        if not isinstance(error, Exception) and self._state == "running":
+            feed.post(remove, number)
+
+    def _forget_transport(self, number: int) -> None:
+        if (transport := self._transports.get(number)) is None:
+            return
+        for receiver in list(transport.receivers):
+            self._forget_receiver(receiver)
+        for egress in list(transport.egresses):
+            self._forget_egress(egress)
+        transport.feed.transports.pop(number, None)
+        del self._transports[number]
+
+    def _forget_receiver(self, number: int) -> None:
+        if (receiver := self._receivers.pop(number, None)) is None:
+            return
+        for egress in list(receiver.egresses):
+            self._forget_egress(egress)
+        transport = self._transports[receiver.transport]
+        transport.receivers.discard(number)
+        transport.feed.receivers.pop(number, None)
+
+    def _forget_egress(self, number: int) -> None:
+        if (owners := self._egresses.pop(number, None)) is None:
+            return
+        transport, receiver = owners
+        self._transports[transport].egresses.discard(number)
+        if receiver in self._receivers:
+            self._receivers[receiver].egresses.discard(number)

@@ -1,0 +1,46 @@
+"""One picture of the whole data plane, put together from the snapshots of its workers."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PlaneSnapshot:
+    """Figures as the workers copied them between two batches.
+
+    transports, streams, egresses: NumPy structured arrays with the fields of relaycore/engine.pxd (rtt_ns -1 = unknown,
+    audio_level in -dBov with 255 = unknown, fraction_lost in 1/256). counters: sums over the workers; errors: dropped
+    datagrams by reason. now_ns: monotonic time of the oldest part.
+    """
+
+    transports: np.ndarray
+    streams: np.ndarray
+    egresses: np.ndarray
+    counters: dict[str, int]
+    errors: dict[str, int]
+    slots_used: int
+    transports_alive: int
+    now_ns: int
+
+
+def merge(parts: Sequence[Mapping[str, Any]]) -> PlaneSnapshot:
+    """Return one snapshot of Worker.snapshot() dicts; at least one."""
+    counters: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    for part in parts:
+        counters.update(part["counters"])
+        errors.update(part["errors"])
+    return PlaneSnapshot(
+        transports=np.concatenate([part["transports"] for part in parts]),
+        streams=np.concatenate([part["streams"] for part in parts]),
+        egresses=np.concatenate([part["egresses"] for part in parts]),
+        counters=dict(counters),
+        errors=dict(errors),
+        slots_used=sum(part["slots_used"] for part in parts),
+        transports_alive=sum(part["transports_alive"] for part in parts),
+        now_ns=min(part["now_ns"] for part in parts),
+    )
