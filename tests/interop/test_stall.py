@@ -53,19 +53,25 @@ def run(blocks: int) -> tuple[np.ndarray, np.ndarray]:
     """Send audio through a relay whose Python is blocked `blocks` times for 1 s; return media gaps and echo gaps in ms."""
     rng = random.Random(1)
     sender, subscriber = MediaPeer(rng), MediaPeer(rng)
-    child = subprocess.Popen([sys.executable, "-m", "tests.interop.stalled_relay"], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.interop.stalled_relay"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     media, echo = Receiver(), Receiver()
     out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     out.bind(("127.0.0.1", 0))
     try:
+
         def describe(peer: MediaPeer) -> dict:
             raw = {k: v.hex() if isinstance(v, bytes) else v for k, v in peer.relay_keys().items()}
             return {"ufrag": peer.ufrag, "password": peer.password, "keys": raw}
 
         child.stdin.write(json.dumps({"transports": [describe(sender), describe(subscriber)], "ssrc": SSRC}) + "\n")
         child.stdin.flush()
-        ports = json.loads(child.stdout.readline())
+        ports = json.loads(next(line for line in child.stdout if line.startswith('{"port"')))
         relay = ("127.0.0.1", ports["port"])
         media.start()
         echo.start()
@@ -106,8 +112,10 @@ def test_forwarding_goes_on_while_python_holds_the_gil(record_property):
     free, _ = run(0)
     blocked, echo = run(3)
     p_free, p_blocked = np.percentile(free, 99.9), np.percentile(blocked, 99.9)
-    print(f"\nforwarding gap p99.9: free {p_free:.2f} ms, Python blocked 3 x 1 s {p_blocked:.2f} ms; "
-          f"Python echo in the same run: worst {echo.max():.0f} ms")
+    print(
+        f"\nforwarding gap p99.9: free {p_free:.2f} ms, Python blocked 3 x 1 s {p_blocked:.2f} ms; "
+        f"Python echo in the same run: worst {echo.max():.0f} ms"
+    )
     record_property("p999_free_ms", p_free)
     record_property("p999_blocked_ms", p_blocked)
     # The control: what goes through Python did stand still, so the block was real.
