@@ -21,6 +21,8 @@ A subscriber's connection, where we always offer:
 `SdpError` is the client's fault and says the line; `InvalidState` is ours.
 """
 
+from relay.sdp.answer import PublisherNegotiation
+from relay.sdp.codecs import CodecPolicy
 from relay.sdp.errors import InvalidState, SdpError
 from relay.sdp.facts import (
     Accepted,
@@ -37,21 +39,28 @@ from relay.sdp.facts import (
     SendingSection,
     TrackOptions,
 )
+from relay.sdp.grammar import SessionDescription, parse
+from relay.sdp.offer import SubscriberNegotiation
 
 __all__ = [
     "Accepted",
     "Answer",
     "Codec",
+    "CodecPolicy",
     "InvalidState",
     "Kind",
     "LocalTransport",
     "Offer",
     "OfferSummary",
     "PublishedMedia",
+    "PublisherNegotiation",
     "RemoteTransport",
     "Role",
     "SctpParameters",
     "SdpError",
     "SendingSection",
+    "SessionDescription",
+    "SubscriberNegotiation",
     "TrackOptions",
+    "parse",
 ]

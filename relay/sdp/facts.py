@@ -56,7 +56,7 @@ class LocalTransport:
 
 @dataclass(frozen=True, slots=True)
 class RemoteTransport:
-    """The other end of a transport, from the section that carries it for the whole bundle (RFC 9143 §9.2)."""
+    """The other end of a transport, from the section that carries it for the whole bundle (RFC 9143)."""
 
     ufrag: str
     password: str = field(repr=False)
