@@ -55,7 +55,6 @@ bench: build/stamps/test build
 
 lint: build/stamps/test
 	$(VENV)/bin/ruff check relay tests setup.py
-	$(VENV)/bin/ruff format --check relay/*.py relay/observe tests/arch tests/interop
 
 example: build/stamps/run
 	$(PY) -m relay.config > veil.example.toml
@@ -90,8 +89,9 @@ build/stamps/test: requirements-test.lock build/stamps/system-test build/stamps/
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-test.lock
 	@touch $@
 
-build/clients/.fetched: scripts/fetch-clients.sh build/stamps/system-test
+build/clients/.fetched: scripts/fetch-clients.sh scripts/interop-venvs.sh build/stamps/system-test
 	@scripts/fetch-clients.sh
+	@scripts/interop-venvs.sh
 	@touch $@
 
 # Exact versions, so that a build can be repeated; pyproject.toml says the ranges.

@@ -1,0 +1,1 @@
+"""Clients of others against a running relay: who can call whom, with what result."""

@@ -1,0 +1,1 @@
+"""One driver per kind of client, all behind `base.Client`."""

@@ -1,0 +1,36 @@
+"""Which clients take part, by name; each is started on entering and ended on leaving."""
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.interop.clients.base import Client
+from tests.interop.clients.livekit_js import livekit_js
+from tests.interop.clients.livekit_python import livekit_python
+
+ROOT = Path(__file__).resolve().parents[3]
+OLD_JS, NEW_JS = "2.15.8", "2.23.0"
+OLD_PYTHON = "1.1.21"
+
+Start = Callable[[], AbstractAsyncContextManager[Client]]
+
+CAST: dict[str, Start] = {
+    "chromium-old": lambda: livekit_js("chromium", OLD_JS),
+    "chromium-new": lambda: livekit_js("chromium", NEW_JS),
+    "firefox-new": lambda: livekit_js("firefox", NEW_JS),
+    "python-old": lambda: livekit_python(
+        ROOT / "build" / "venvs" / f"livekit-{OLD_PYTHON}" / "bin" / "python", OLD_PYTHON
+    ),
+    # The newest SDK is the one of the test environment.
+    "python-new": lambda: livekit_python(Path(sys.executable), version("livekit")),
+}
+
+
+@contextlib.asynccontextmanager
+async def cast(names: list[str]) -> AsyncIterator[dict[str, Client]]:
+    """Start these clients."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield {name: await stack.enter_async_context(CAST[name]()) for name in names}

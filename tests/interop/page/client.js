@@ -1,0 +1,102 @@
+// Drives livekit-client for the interop tests: window.client is called by the driver and answers with plain JSON.
+
+'use strict';
+
+const {Room, RoomEvent, Track, VideoQuality} = LivekitClient;
+
+const client = {
+  room: null,
+  seen: [],
+
+  note(what, identity, detail = '') {
+    this.seen.push({at_ms: Date.now(), what, identity: identity ?? '', detail});
+  },
+
+  async join(url, token) {
+    const room = new Room();
+    this.room = room;
+    this.seen = [];
+    room.on(RoomEvent.ParticipantConnected, (p) => this.note('joined', p.identity));
+    room.on(RoomEvent.ParticipantDisconnected, (p) => this.note('left', p.identity));
+    room.on(RoomEvent.TrackMuted, (pub, p) => this.note('muted', p.identity, pub.kind));
+    room.on(RoomEvent.TrackUnmuted, (pub, p) => this.note('unmuted', p.identity, pub.kind));
+    room.on(RoomEvent.DataReceived, (payload, p) => this.note('data', p?.identity, new TextDecoder().decode(payload)));
+    room.on(RoomEvent.Reconnecting, () => this.note('reconnecting', ''));
+    room.on(RoomEvent.TrackSubscriptionFailed, (sid, p) => this.note('subscription failed', p?.identity, sid));
+    // Chromium decodes only what something plays.
+    room.on(RoomEvent.TrackSubscribed, (track) => {
+      const element = track.attach();
+      element.muted = true;
+      document.body.append(element);
+      element.play().catch(() => {});
+    });
+    room.on(RoomEvent.TrackUnsubscribed, (track) => track.detach().forEach((element) => element.remove()));
+    await room.connect(url, token);
+    for (const p of room.remoteParticipants.values()) this.note('joined', p.identity);
+  },
+
+  async publish(audio, video, width, height, fps) {
+    const local = this.room.localParticipant;
+    if (audio) await local.setMicrophoneEnabled(true);
+    if (video) await local.setCameraEnabled(true, {resolution: {width, height, frameRate: fps}});
+  },
+
+  async sendData(text) {
+    const encode = (s) => new TextEncoder().encode(s);
+    await this.room.localParticipant.publishData(encode('r:' + text), {reliable: true});
+    await this.room.localParticipant.publishData(encode('l:' + text), {reliable: false});
+  },
+
+  async mute(muted) {
+    const at = Date.now();
+    await this.room.localParticipant.setMicrophoneEnabled(!muted);
+    return at;
+  },
+
+  async sent() {
+    const publication = this.room.localParticipant.getTrackPublication(Track.Source.Camera);
+    const report = await publication.track.sender.getStats();
+    const encodings = [];
+    report.forEach((s) => {
+      if (s.type === 'outbound-rtp') encodings.push({rid: s.rid ?? '', width: s.frameWidth ?? 0, frames: s.framesSent ?? 0});
+    });
+    return encodings;
+  },
+
+  async state() {
+    const received = {};
+    for (const p of this.room.remoteParticipants.values()) {
+      const mine = {audio_packets: 0, audio_energy: 0, frames_decoded: 0, width: 0};
+      for (const publication of p.trackPublications.values()) {
+        const report = await publication.track?.getRTCStatsReport();
+        report?.forEach((s) => {
+          if (s.type !== 'inbound-rtp') return;
+          if (s.kind === 'audio') {
+            mine.audio_packets += s.packetsReceived ?? 0;
+            mine.audio_energy += s.totalAudioEnergy ?? 0;
+          } else {
+            mine.frames_decoded += s.framesDecoded ?? 0;
+            mine.width = s.frameWidth ?? 0;
+          }
+        });
+      }
+      received[p.identity] = mine;
+    }
+    return {connection: this.room.state, received, seen: this.seen};
+  },
+
+  wantQuality(identity, quality) {
+    const p = this.room.remoteParticipants.get(identity);
+    const wanted = {low: VideoQuality.LOW, medium: VideoQuality.MEDIUM, high: VideoQuality.HIGH}[quality];
+    p.getTrackPublication(Track.Source.Camera).setVideoQuality(wanted);
+  },
+
+  async leave() {
+    const at = Date.now();
+    await this.room.disconnect();
+    document.body.replaceChildren();
+    return at;
+  },
+};
+
+window.client = client;

@@ -1,0 +1,46 @@
+"""The part of `make interop` that every test run can afford: the oldest and newest clients of each kind, once."""
+
+import pytest
+
+from tests.interop.clients.base import State
+from tests.interop.clients.cast import cast
+from tests.interop.matrix import Check, Leg, encodings, everybody, judged, pair
+from tests.support.relay_process import relay_process
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def failures(results: list[Leg] | list[Check]) -> list[str]:
+    return [str(result) for result in results if not result.passed]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("one", "two"), [("chromium-old", "python-new"), ("firefox-new", "chromium-new")])
+async def test_two_clients_exchange_audio_video_and_data(one: str, two: str) -> None:
+    async with relay_process() as relay, cast([one, two]) as clients:
+        assert failures(await pair(relay, clients[one], clients[two])) == []
+
+
+async def test_mute_leave_and_rejoin_are_seen_in_time() -> None:
+    async with relay_process() as relay, cast(["python-new", "python-old"]) as clients:
+        assert failures(await everybody(relay, list(clients.values()))) == []
+
+
+@pytest.mark.browser
+async def test_a_lone_720p_publisher_reaches_three_encodings() -> None:
+    async with relay_process() as relay, cast(["chromium-new", "chromium-old"]) as clients:
+        assert failures(await encodings(relay, clients["chromium-new"], clients["chromium-old"])) == []
+
+
+@pytest.mark.parametrize(
+    "leg",
+    [
+        Leg("a", "b", 0.79, 640, 50, True, True),
+        Leg("a", "b", 1.0, 640, 30, True, True),
+        Leg("a", "b", 1.0, 640, 50, False, True),
+        Leg("a", "b", 1.0, 640, 50, True, False),
+    ],
+)
+def test_a_bad_leg_is_judged_bad(leg: Leg) -> None:
+    assert not judged(leg, State("connected")).passed
+    assert judged(Leg("a", "b", 0.8, 640, 40, True, True), State("connected")).passed

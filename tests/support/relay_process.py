@@ -1,0 +1,131 @@
+"""The relay as people run it: `python -m relay serve --dev` in a process of its own, on free ports.
+
+    async with relay_process() as relay:
+        token = relay.token("ada", room="r1")
+        await client.join(relay.ws_url, token)
+
+What it logged is kept in `relay.log_text()`, printed by `relay_process` when the test fails.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from relay.cli import mint_token
+from relay.config import DEV_KEY, DEV_SECRET, ApiKey
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 20.0
+STOP_S = 10.0
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class RelayProcess:
+    """One running relay with the development key."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    def token(self, identity: str, *, room: str = "room", ttl_s: int = 3600, **grants: Any) -> str:
+        """Return a token that opens the room; grants go over full permissions, such as canPublish=False."""
+        video = {
+            "room": room,
+            "roomJoin": True,
+            "canPublish": True,
+            "canSubscribe": True,
+            "canPublishData": True,
+        } | grants
+        return mint_token(ApiKey(DEV_KEY, DEV_SECRET), identity, video, ttl_s, name=identity)
+
+    def log_text(self) -> str:
+        """Return what the relay wrote to standard error so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def maps(self) -> str:
+        """Return the list of files mapped into the process (rule 6 of DESIGN §3)."""
+        return Path(f"/proc/{self.pid}/maps").read_text(encoding="utf-8")
+
+    async def stop(self) -> int:
+        """Ask it to end and return its exit code.   Errors: TimeoutError when it does not end."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), STOP_S)
+
+    async def wait_ready(self) -> None:
+        """Return once it takes calls.   Errors: RuntimeError with its last words when it ends before."""
+        async with aiohttp.ClientSession() as session:
+            for _ in range(int(START_S / 0.05)):
+                if self.process.returncode is not None:
+                    raise RuntimeError(f"the relay ended with {self.process.returncode}:\n{self.log_text()[-4000:]}")
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"{self.origin}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+        raise RuntimeError(f"the relay was not ready in {START_S} s:\n{self.log_text()[-4000:]}")
+
+
+@contextlib.asynccontextmanager
+async def relay_process(
+    *, environ: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ("--dev",), core: str = "ext"
+) -> AsyncIterator[RelayProcess]:
+    """Start a relay and end it. `core` names the build of the data plane: ext, build/debug or build/asan."""
+    port, udp_port = free_port(), free_port()
+    with tempfile.NamedTemporaryFile(prefix="veil-relay-", suffix=".log", delete=False) as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "relay", "serve", *arguments,
+            cwd=ROOT,
+            stdout=log,
+            stderr=asyncio.subprocess.STDOUT,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / core}",
+                "VEIL_SERVER_HTTP_PORT": str(port),
+                "VEIL_MEDIA_UDP_PORT": str(udp_port),
+                "VEIL_LOG_LEVEL": "debug",
+                **(environ or {}),
+            },
+        )  # fmt: skip
+    relay = RelayProcess(process, port, Path(log.name))
+    try:
+        await relay.wait_ready()
+        yield relay
+    except BaseException:
+        print(f"--- the relay's last words ({log.name})\n{relay.log_text()[-6000:]}", file=sys.stderr)
+        raise
+    finally:
+        try:
+            await relay.stop()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+    Path(log.name).unlink(missing_ok=True)
