@@ -420,8 +420,8 @@ cdef class Aead:
     """Test face: AES-GCM under one key. Raises ValueError when the key or the backend cannot be used."""
     cdef AeadKey* key
 
-    def __cinit__(self, const uint8_t[::1] key not None, int backend=CIPHER_AUTO):
-        self.key = aead_new(backend, &key[0], <int>key.shape[0]) if key.shape[0] > 0 else NULL
+    def __cinit__(self, bytes key not None, int backend=CIPHER_AUTO):
+        self.key = aead_new(backend, key, <int>len(key))
         if self.key == NULL:
             raise ValueError("no such AES-GCM key or backend")
 
