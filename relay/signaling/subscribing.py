@@ -16,7 +16,7 @@ from relay.log import get_logger
 from relay.plane import EgressSpec, PlaneError
 from relay.rooms.endpoint import LeaveReason
 from relay.rooms.publication import Publication
-from relay.sdp import Accepted, SubscriberNegotiation
+from relay.sdp import Accepted, InvalidState, SubscriberNegotiation
 from relay.signaling.publishing import Carried, plane_codecs
 from relay.signaling.transports import TransportDriver
 
@@ -124,6 +124,10 @@ class SubscriberSide:
         except TimeoutError:
             log.info("offer was not answered", participant=self._session.sid)
             self._session.end(LeaveReason.STATE_MISMATCH, come_back=True)
+        except InvalidState as error:
+            # A connection has so many sections in its life; a new one begins with none.
+            log.info("subscriber connection is used up", participant=self._session.sid, why=str(error))
+            self._session.end(LeaveReason.STATE_MISMATCH, come_back=True)
         except VeilError as error:
             log.warning("subscriber negotiation failed", participant=self._session.sid, why=str(error))
             self._session.end(LeaveReason.STATE_MISMATCH)
@@ -213,7 +217,9 @@ class SubscriberSide:
 
     def _cname(self, view: View) -> str:
         """Kept from the publisher where it has one, so that its tracks are played in step."""
-        return (view.carried.media.cname or view.publisher_sid)[:63]
+        cname = view.carried.media.cname
+        # RFC 7022 names are some 16 characters; what does not fit into our packets and descriptions is replaced.
+        return cname if 0 < len(cname) < 64 and cname.isascii() and cname.isprintable() else view.publisher_sid
 
 
 def _random_ssrc() -> int:
