@@ -87,7 +87,9 @@ def test_a_mailbox_closes_its_descriptors_and_frees_what_is_queued():
     assert mailbox.fds_open() == before + 2
     del box
     assert mailbox.fds_open() == before
-    assert not any(os.path.exists(f"/proc/self/fd/{fd}") and "eventfd" in os.readlink(f"/proc/self/fd/{fd}") for fd in fds)
+    assert not any(
+        os.path.exists(f"/proc/self/fd/{fd}") and "eventfd" in os.readlink(f"/proc/self/fd/{fd}") for fd in fds
+    )
 
 
 def test_two_threads_lose_and_disorder_nothing():

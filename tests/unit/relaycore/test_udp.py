@@ -4,13 +4,16 @@ import socket
 import time
 
 import pytest
+
 from relaycore import udp
 
 FIRST = 1_000_000_000
 MS = 1_000_000
 
 
-def wait_for(face: udp.UdpFace, count: int, index: int = 0, now_ns: int = 1) -> list[tuple[bytes, tuple[str, int], int, int]]:
+def wait_for(
+    face: udp.UdpFace, count: int, index: int = 0, now_ns: int = 1
+) -> list[tuple[bytes, tuple[str, int], int, int]]:
     """Receive until `count` datagrams came; a datagram on the loopback is there within microseconds."""
     got: list[tuple[bytes, tuple[str, int], int, int]] = []
     until = time.monotonic() + 5
@@ -39,7 +42,12 @@ def test_small_datagrams_do_not_keep_large_slots(remote):
     _, port, _, _ = face.open("127.0.0.1")
     for size in (0, 256, 257, 1600):
         remote.sendto(b"x" * size, ("127.0.0.1", port))
-    assert [(len(data), capacity) for data, _, capacity, _ in wait_for(face, 4)] == [(0, 256), (256, 256), (257, 1600), (1600, 1600)]
+    assert [(len(data), capacity) for data, _, capacity, _ in wait_for(face, 4)] == [
+        (0, 256),
+        (256, 256),
+        (257, 1600),
+        (1600, 1600),
+    ]
 
 
 def test_a_burst_beyond_one_batch_arrives_in_order(remote):
