@@ -39,7 +39,7 @@ cdef uint32_t _take(Bits* b, uint32_t count) noexcept nogil:
         b.position = b.end
         return 0
     for i in range(b.position, b.position + count):
-        value = (value << 1) | ((b.data[i >> 3] >> (7 - (i & 7))) & 1u)
+        value = (value << 1) | ((<uint32_t>b.data[i >> 3] >> (7 - (i & 7))) & 1u)
     b.position += count
     return <uint32_t>(value & 0xffffffffu)
 
