@@ -60,7 +60,9 @@ class Audience:
         """True when that participant may see that track."""
         if self.everybody:
             return True
-        return any(rule.names(sid, identity) and (rule.all_tracks or track_sid in rule.track_sids) for rule in self.rules)
+        return any(
+            rule.names(sid, identity) and (rule.all_tracks or track_sid in rule.track_sids) for rule in self.rules
+        )
 
 
 EVERYBODY = Audience()

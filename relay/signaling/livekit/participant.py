@@ -134,7 +134,7 @@ class LivekitParticipant:
 
     def on_ended(self, reason: LeaveReason, *, come_back: bool) -> None:
         """Say that it is over, unless the client said it first."""
-        if reason is not LeaveReason.CLIENT_INITIATED:
+        if reason is not LeaveReason.CLIENT_INITIATED and not self.outbox.is_finished:
             self.outbox.put(messages.leave(reason, come_back=come_back))
         self.outbox.finish()
 
