@@ -23,10 +23,9 @@ const client = {
     room.on(RoomEvent.DataReceived, (payload, p) => this.note('data', p?.identity, new TextDecoder().decode(payload)));
     room.on(RoomEvent.Reconnecting, () => this.note('reconnecting', ''));
     room.on(RoomEvent.TrackSubscriptionFailed, (sid, p) => this.note('subscription failed', p?.identity, sid));
-    // Chromium decodes only what something plays.
+    // Chromium decodes only what something plays, and counts the energy only of sound that is not muted.
     room.on(RoomEvent.TrackSubscribed, (track) => {
       const element = track.attach();
-      element.muted = true;
       document.body.append(element);
       element.play().catch(() => {});
     });
