@@ -104,6 +104,7 @@ class DataChannels:
         self._by_stream: dict[int, Channel] = {}
         self._sending: deque[Channel] = deque()
         self._resets: dict[int, None] = {}
+        self._asked: set[int] = set()
         self._last_number = 0
         self._total_bytes = 0
         self._active_until_ns = 0
@@ -202,6 +203,7 @@ class DataChannels:
             channel.machine.fire(ChannelTrigger.ASSOCIATION_DOWN)
             self._forget(channel)
         self._resets.clear()
+        self._asked.clear()
         self.next_timeout_ns = None
         if trigger is not AssociationTrigger.CLOSE:
             self.events.append(AssociationClosed(reason))
@@ -226,6 +228,7 @@ class DataChannels:
             or now_ns < self._active_until_ns
             or self._sending
             or self._resets
+            or self._asked
             or association.busy
         )
         self.next_timeout_ns = now_ns + TICK_NS if active else None
@@ -396,6 +399,7 @@ class DataChannels:
         try:
             if not association.reset_streams(streams):
                 return
+            self._asked.update(streams)
         except AssociationError:
             # The peer cannot reset streams; then closing is a matter of this end alone and the id is lost.
             for stream in streams:
@@ -406,6 +410,8 @@ class DataChannels:
             del self._resets[stream]
 
     def _on_reset(self, item: StreamsReset) -> None:
+        if not item.incoming:
+            self._asked.difference_update(item.streams or tuple(self._asked))
         for stream in item.streams or tuple(self._by_stream):
             channel = self._by_stream.get(stream)
             if channel is None:
@@ -427,6 +433,7 @@ class DataChannels:
             self._finish(channel)
 
     def _on_reset_refused(self, item: ResetRefused) -> None:
+        self._asked.difference_update(item.streams)
         for stream in item.streams:
             channel = self._by_stream.get(stream)
             if channel is None or channel.state is not ChannelState.CLOSING:
@@ -448,7 +455,7 @@ class DataChannels:
     def _assign_stream(self, channel: Channel) -> bool:
         """Give the lowest free stream id of our parity; False if there is none."""
         for stream in range(self._parity, self._stream_limit, 2):
-            if stream not in self._by_stream and stream not in self._resets:
+            if stream not in self._by_stream and stream not in self._resets and stream not in self._asked:
                 channel.stream = stream
                 self._by_stream[stream] = channel
                 return True

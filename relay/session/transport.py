@@ -4,13 +4,13 @@ Spec: RFC 9143 (what a bundle is), RFC 8827 §6.5, RFC 8261. Connectivity checks
 is what must be agreed before it can work, and the data channels.
 
 How to drive it: after every call, and at `next_timeout_ns`, call `poll` on the event loop's thread and do what the
-events say. `receive_dtls` may run in another thread, one call at a time for a transport: it does TLS and queues
-what it decrypted; SCTP runs in `poll` alone. A DTLS client sends its first flight at the first poll after
-`set_remote`, so poll first when the data plane reports a valid ICE tuple; otherwise that flight is lost and repeated.
+events say. `receive_dtls` may run in another thread: it does TLS and queues what it decrypted; SCTP runs in `poll`
+alone. From handing it to that thread until it has returned, only `poll` (which then does nothing) and `close` (which
+then waits for the next poll) may be called. A DTLS client sends its first flight at the first poll after `set_remote`,
+so poll first when the data plane reports a valid ICE tuple; otherwise that flight is lost and repeated.
 """
 
 from collections.abc import Sequence
-from threading import Lock
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -46,7 +46,8 @@ class Transport:
         self._certificate = certificate
         self._ice = IceCredentials.fresh()
         self._machine = Machine(TRANSPORT, TransportState.NEW)
-        self._lock = Lock()
+        self._receiving = False
+        self._close_wanted = False
         self._dtls: Dtls | None = None
         self._agreed: tuple[tuple[tuple[str, str], ...], str] | None = None
         self._early: list[bytes] = []
@@ -130,36 +131,35 @@ class Transport:
 
     def receive_dtls(self, datagram: bytes, now_ns: int) -> None:
         """Take one datagram that the data plane judged to be DTLS. Call `poll` afterwards."""
-        with self._lock:
-            if self._dtls is None:
-                if len(self._early) < MAX_EARLY_DATAGRAMS and len(datagram) <= MAX_DATAGRAM_BYTES:
-                    self._early.append(datagram)
-                return
+        if self._dtls is None:
+            if len(self._early) < MAX_EARLY_DATAGRAMS and len(datagram) <= MAX_DATAGRAM_BYTES:
+                self._early.append(datagram)
+            return
+        self._receiving = True
+        try:
             self._replay_early(self._dtls, now_ns)
             self._dtls.receive(datagram, now_ns)
             waiting = self._dtls.received
             if len(waiting) > MAX_WAITING_PACKETS:
                 self._dropped_packets += len(waiting) - MAX_WAITING_PACKETS
                 del waiting[MAX_WAITING_PACKETS:]
+        finally:
+            self._receiving = False
         self._due_now()
 
     def poll(self, now_ns: int) -> list[Event]:
-        """Do what is due and return what happened since the last poll.
-
-        While another thread is inside `receive_dtls` this returns nothing; poll again when that is done.
-        """
-        if not self._lock.acquire(blocking=False):
+        """Do what is due and return what happened since the last poll; nothing while a thread is in `receive_dtls`."""
+        if self._receiving:
             self.next_timeout_ns = now_ns + BUSY_RETRY_NS
             return []
-        try:
-            if self._dtls is not None:
-                self._poll_dtls(self._dtls, now_ns)
-            events, self._events = self._events, []
-            due = (self._dtls.next_timeout_ns if self._dtls else None, self._channels.next_timeout_ns)
-            self.next_timeout_ns = min((at for at in due if at is not None), default=None)
-            return events
-        finally:
-            self._lock.release()
+        if self._close_wanted:
+            self._close()
+        if self._dtls is not None:
+            self._poll_dtls(self._dtls, now_ns)
+        events, self._events = self._events, []
+        due = (self._dtls.next_timeout_ns if self._dtls else None, self._channels.next_timeout_ns)
+        self.next_timeout_ns = min((at for at in due if at is not None), default=None)
+        return events
 
     def open_channel(
         self, label: str, *, ordered: bool = True, max_retransmits: int | None = None, protocol: str = ""
@@ -191,18 +191,23 @@ class Transport:
 
     def close(self) -> None:
         """Say goodbye on both layers; the last datagrams and `TransportClosed` come with the next poll."""
-        with self._lock:
-            already = self.state in (TransportState.CLOSED, TransportState.FAILED)
-            self._machine.fire(TransportTrigger.CLOSE)
-            self._early.clear()
-            self._channels.close()
-            if self._dtls is not None:
-                self._take_events(self._dtls)
-                self._dtls.close()
-                self._take_datagrams(self._dtls)
-            if not already:
-                self._events.append(TransportClosed("closed by us"))
+        self._close_wanted = True
+        if not self._receiving:
+            self._close()
         self._due_now()
+
+    def _close(self) -> None:
+        self._close_wanted = False
+        already = self.state in (TransportState.CLOSED, TransportState.FAILED)
+        self._machine.fire(TransportTrigger.CLOSE)
+        self._early.clear()
+        self._channels.close()
+        self._take_events(self._dtls)
+        if self._dtls is not None:
+            self._dtls.close()
+            self._take_datagrams(self._dtls)
+        if not already:
+            self._events.append(TransportClosed("closed by us"))
 
     def _due_now(self) -> None:
         self.next_timeout_ns = 0
@@ -242,13 +247,13 @@ class Transport:
         self._channels.poll(now_ns)
         self._take_events(dtls)
 
-    def _take_events(self, dtls: Dtls) -> None:
+    def _take_events(self, dtls: Dtls | None) -> None:
         """Move what the channels produced: packets through DTLS, then events."""
         packets, self._channels.outgoing = self._channels.outgoing, []
-        if dtls.connected:
+        if dtls is not None and dtls.connected:
             for packet in packets:
                 dtls.send(packet)
-        self._take_datagrams(dtls)
+            self._take_datagrams(dtls)
         events, self._channels.events = self._channels.events, []
         self._events += events
 

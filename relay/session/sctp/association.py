@@ -3,6 +3,9 @@
 Spec: RFC 9260, RFC 3758 (partial reliability), RFC 6525 (stream reset), RFC 8261 (over DTLS). The protocol is
 usrsctp's. It is global to the process and wants one thread: the event loop's. Every packet is followed by reading
 all that came of it, so that a message which is growing too long is noticed before the next packet extends it.
+
+Timers fire by `advance`, but usrsctp looks at the machine's clock too: for round trips, and to leave alone what it sent
+less than a retransmission timeout ago. A simulation that runs faster than real time therefore repeats late.
 """
 
 import errno
@@ -17,6 +20,9 @@ PACKET_BYTES = 1160
 
 STREAMS = 256
 """Streams each way. 64 channels use ids up to 128; usrsctp keeps about 200 bytes for each stream."""
+
+NEW_CLOCK_NS = 1_000_000_000
+"""A moment this far back belongs to another simulation; nearer ones are callers that read the clock a little apart."""
 
 _packet = ffi.new("uint8_t[]", lib.VEIL_PACKET_BYTES)
 _item = ffi.new("veil_item *")
@@ -85,12 +91,11 @@ class _Clock:
     def advance(self, now_ns: int) -> None:
         while self.orphans:
             lib.veil_sctp_free(self.orphans.pop())
-        if self.now_ns is None or now_ns < self.now_ns:
-            # A clock that starts again is another simulation; real ones only go forward.
+        if self.now_ns is None or now_ns < self.now_ns - NEW_CLOCK_NS:
             self.now_ns = now_ns
             return
         elapsed_ms = (now_ns - self.now_ns) // 1_000_000
-        if elapsed_ms:
+        if elapsed_ms > 0:
             lib.veil_sctp_advance(min(elapsed_ms, 0x7FFF_FFFF))
             self.now_ns += elapsed_ms * 1_000_000
 
