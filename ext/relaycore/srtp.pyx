@@ -206,8 +206,14 @@ cdef void _mark_index(int* started, int64_t* highest, uint64_t* window, int64_t 
         started[0] = 1
         highest[0] = index
     elif index > highest[0]:
-        for i in range(highest[0] + 1, index):
-            window[(i & WINDOW_MASK) >> 6] &= ~(<uint64_t>1 << <uint64_t>(i & 63))
+        i = highest[0] + 1
+        while i < index:
+            if (i & 63) == 0 and index - i >= 64:
+                window[(i & WINDOW_MASK) >> 6] = 0
+                i += 64
+            else:
+                window[(i & WINDOW_MASK) >> 6] &= ~(<uint64_t>1 << <uint64_t>(i & 63))
+                i += 1
         highest[0] = index
     window[(index & WINDOW_MASK) >> 6] |= <uint64_t>1 << <uint64_t>(index & 63)
 

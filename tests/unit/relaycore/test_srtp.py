@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pylibsrtp
 import pytest
+
 from relaycore.cipher import backend_name
 from relaycore.srtp import DEBUG_TWIN, SrtpSession, derive_session_keys
 
@@ -166,16 +167,23 @@ def test_what_lies_left_of_the_window_is_too_old_and_the_edge_is_not(start):
     assert rx.unprotect(sealed[start]) == E_TOO_OLD
 
 
-@pytest.mark.parametrize("jump", [1, 2, 63, 64, 65, 1023, 1024, 1025, 2048, 30_000])
-def test_the_window_forgets_exactly_what_it_passes(jump):
+@pytest.mark.parametrize("first", [0, 37])
+@pytest.mark.parametrize("jump", [1, 2, 63, 64, 65, 130, 1000, 1023, 1024, 1025, 2048, 30_000])
+def test_a_full_window_forgets_exactly_what_it_passes(jump, first):
     tx, rx = pair(GCM128)
-    assert rx.unprotect(tx.protect(rtp(100), 100)) == rtp(100)
-    assert rx.unprotect(tx.protect(rtp(100 + jump), 100 + jump)) == rtp(100 + jump)
-    # Every number between is still free, once.
-    for i in range(max(101, 100 + jump - 1023), 100 + jump):
+    last = first + 1023
+    for i in range(first, last + 1):
+        assert rx.unprotect(tx.protect(rtp(i), i)) == rtp(i)
+    top = last + jump
+    assert rx.unprotect(tx.protect(rtp(top), top)) == rtp(top)
+    # What was passed is free, once; what was seen and is still inside is not.
+    for i in range(max(last + 1, top - 1023), top):
         sealed = tx.protect(rtp(i), i)
-        assert (rx.unprotect(sealed), rx.unprotect(sealed)) == (rtp(i), E_REPLAY)
-    assert sum(b.bit_count() for b in rx.rx_state(SSRC)[2]) == min(jump + 1, 1024)
+        assert (rx.unprotect(sealed), rx.unprotect(sealed)) == (rtp(i), E_REPLAY), i
+    again = SrtpSession(GCM128, *master(GCM128))
+    for i in range(max(first, top - 1023), last + 1):
+        assert rx.unprotect(again.protect(rtp(i), i)) == E_REPLAY, i
+    assert sum(b.bit_count() for b in rx.rx_state(SSRC)[2]) == 1024
 
 
 def test_a_packet_before_the_first_rollover_is_refused():

@@ -5,10 +5,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from relaycore import av1, h264, vp8, vp9
 from relaycore.errs import WireError
 from relaycore.views import CODECS, StreamView
-
 from tests.support.guard import GuardedBytes
 
 VECTORS = Path(__file__).parents[2] / "vectors/views"

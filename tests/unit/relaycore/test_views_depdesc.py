@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from relaycore.depdesc import DescriptorReader
 from relaycore.errs import WireError
-
 from tests.support.depdesc_writer import Descriptor, Structure, Template, write_depdesc
 from tests.support.guard import GuardedBytes
 

@@ -1,9 +1,9 @@
 """One stream's views: the Dependency Descriptor overrules the codec, and what a view points at can be rewritten."""
 
 import pytest
+
 from relaycore.errs import WireError
 from relaycore.views import CODECS, StreamView
-
 from tests.support.depdesc_writer import Descriptor, Structure, Template, write_depdesc
 
 VP8, VP9, AV1, OPUS = (CODECS[name] for name in ("vp8", "vp9", "av1", "opus"))
