@@ -85,7 +85,6 @@ class Session:
         self.subscriber: SubscriberSide | None = (
             SubscriberSide(self) if self.endpoint.permission.can_subscribe else None
         )
-        self._signal_is_lost = False
         self._ever_connected = False
         self._gone: set[TransportDriver] = set()
         self._grace: asyncio.TimerHandle | None = None
@@ -131,7 +130,8 @@ class Session:
 
     def lost_signal(self) -> None:
         """Note that the signalling connection is gone without a goodbye; media that flows keeps the participant."""
-        self._signal_is_lost = True
+        if self.subscriber is not None:
+            self.subscriber.stop_negotiating()
         if not self._ever_connected or self._is_all_gone():
             self.end(LeaveReason.SIGNAL_CLOSE)
 

@@ -58,6 +58,7 @@ class SubscriberSide:
         self._dirty = asyncio.Event()
         self._number = 0
         self._answered: asyncio.Future[str] | None = None
+        self._negotiating: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Make the transport, with the channels its first offer names.   Errors: PlaneError."""
@@ -70,7 +71,12 @@ class SubscriberSide:
     def begin(self) -> None:
         """Send the first offer, and further ones as they become due."""
         self._dirty.set()
-        self._session.tasks.spawn(self._run(), "subscriber negotiation")
+        self._negotiating = self._session.tasks.spawn(self._run(), "subscriber negotiation")
+
+    def stop_negotiating(self) -> None:
+        """Offer nothing any more, because nobody is there to answer; what is forwarded goes on."""
+        if self._negotiating is not None:
+            self._negotiating.cancel()
 
     def add(self, publication: Publication, carried: Carried) -> None:
         """Offer this track with the next offer."""

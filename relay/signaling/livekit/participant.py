@@ -47,6 +47,7 @@ class LivekitParticipant:
         self._refusals = refusals
         self._hall: Hall | None = None
         self._bad_frames = 0
+        self._is_cut_off = False
         self._handlers: dict[str, Callable[[Any], Awaitable[None] | None]] = {
             "offer": self._on_offer,
             "answer": self._on_answer,
@@ -134,9 +135,16 @@ class LivekitParticipant:
 
     def on_ended(self, reason: LeaveReason, *, come_back: bool) -> None:
         """Say that it is over, unless the client said it first."""
-        if reason is not LeaveReason.CLIENT_INITIATED and not self.outbox.is_finished:
+        if reason is not LeaveReason.CLIENT_INITIATED and not self._is_cut_off:
             self.outbox.put(messages.leave(reason, come_back=come_back))
         self.outbox.finish()
+
+    def on_signal_lost(self) -> None:
+        """Note that the WebSocket is gone. Without a goodbye before it, media that flows keeps the participant."""
+        self._is_cut_off = True
+        self.outbox.finish()
+        if not self.session.is_over:
+            self.session.lost_signal()
 
     # What the client asks.
 
@@ -273,8 +281,8 @@ class LivekitParticipant:
         return self._hall.room
 
     def _put(self, message: rtc.SignalResponse | Frame) -> None:
-        """Send while the session lasts; what was under way when it ended has nobody to tell."""
-        if not self.session.is_over:
+        """Send while there is somebody to tell."""
+        if not self.session.is_over and not self._is_cut_off:
             self.outbox.put(message)
 
     def _carry_out(self, intents: Any) -> None:

@@ -69,10 +69,8 @@ async def serve(request: web.Request, socket: web.WebSocketResponse, participant
             if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
                 await participant.on_frame(message.data)
     finally:
-        if not participant.session.is_over:
-            participant.session.lost_signal()
         # What is queued may hold the `leave` that says why; a client that does not read it is not waited for.
-        participant.outbox.finish()
+        participant.on_signal_lost()
         done, _ = await asyncio.wait([writer], timeout=CLOSE_TIMEOUT_S)
         if not done:
             writer.cancel()
