@@ -2,7 +2,8 @@
 
 RFC 9429 §5.2 for offers, RFC 9143 for the bundle. Sections keep their place: the application section first, then one
 per sent track. The section of a removed track stays as an inactive line,
-since clients of several years miss a track that comes back under a mid they know. Payload types and extension ids are
+since clients of several years miss a track that comes back under a mid they know; on a connection that has had many it
+is ended, and its place goes to a new section with a new mid (RFC 9429 §5.2.2). Payload types and extension ids are
 ours, the same in every section; one offer is outstanding at a time.
 """
 
@@ -21,6 +22,10 @@ from relay.sdp.payload_types import as_offered
 DATA_MID = "0"
 DATA_PROTOCOL = "UDP/DTLS/SCTP"
 
+# From here on removed sections are ended and recycled. Firefox 153 rejects every section after its 128th; stacks that
+# cannot recycle (aiortc) are left alone for as long as most calls last.
+RECYCLE_FROM = 64
+
 
 @dataclass(slots=True)
 class _Sender:
@@ -35,7 +40,13 @@ class _Sender:
     rtx_ssrc: int | None
     cname: str
     is_removed: bool = False
-    is_rejected: bool = False
+    is_ended: bool = False
+    is_ended_for_both: bool = False
+
+    @property
+    def is_free(self) -> bool:
+        """True when its place may become another section."""
+        return self.is_removed and self.is_ended_for_both
 
 
 class SubscriberNegotiation:
@@ -45,6 +56,7 @@ class SubscriberNegotiation:
         """`with_transport_cc` asks subscribers for feedback to estimate bandwidth from: off while nothing uses it."""
         self._with_transport_cc = with_transport_cc
         self._senders: list[_Sender] = []
+        self._mids_given = 0
         self._outstanding: tuple[_Sender, ...] | None = None
         self._needs_offer = True
         self._role: Role | None = None
@@ -81,21 +93,26 @@ class SubscriberNegotiation:
     ) -> str:
         """Add a section for a track and return its mid; the next offer has it.
 
-        `codecs` are the publication's; their payload types become ours. `stereo` tells the client that both channels
-        of Opus differ. Errors: ValueError for what cannot be written into a description or has no codec; InvalidState
-        once the connection has had as many sections as a description may have.
+        `codecs` are the publication's, in its order. Only the first is offered, with the RED around it, because that
+        is what arrives and because a hundred sections of ten codecs are more text than clients may send back.
+        `stereo` tells the client that both channels of Opus differ. Errors: ValueError for what cannot be written
+        into a description or has no codec; InvalidState when the connection has as many sections as it may have.
         """
-        if not codecs or any(codec.kind != kind for codec in codecs):
+        sent = next((codec for codec in codecs if codec.name != "red"), None)
+        if sent is None or any(codec.kind != kind for codec in codecs):
             raise ValueError(f"a section of {kind} needs codecs of {kind}")
         if not all(map(is_token, (stream_id, track_id))) or not cname.isascii() or not cname.isprintable():
             raise ValueError("stream id and track id are tokens, a cname is printable ASCII")
-        if len(self._senders) + 1 >= MAX_SECTIONS:
-            raise InvalidState(f"a connection has at most {MAX_SECTIONS} sections in its life")
-        mid = str(len(self._senders) + 1)
-        numbered = as_offered(codecs, stereo=stereo)
+        free = next((place for place, sender in enumerate(self._senders) if sender.is_free), len(self._senders))
+        if free + 1 >= MAX_SECTIONS:
+            raise InvalidState(f"a connection has at most {MAX_SECTIONS} sections")
+        numbered = as_offered([codec for codec in codecs if codec is sent or codec.name == "red"], stereo=stereo)
         if rtx_ssrc is None:
             numbered = tuple(_without_rtx(codec) for codec in numbered)
-        self._senders.append(_Sender(mid, kind, numbered, stream_id, track_id, ssrc, rtx_ssrc, cname))
+        self._mids_given += 1
+        mid = str(self._mids_given)
+        sender = _Sender(mid, kind, numbered, stream_id, track_id, ssrc, rtx_ssrc, cname)
+        self._senders[free : free + 1] = [sender]
         self._needs_offer = True
         return mid
 
@@ -106,14 +123,17 @@ class SubscriberNegotiation:
             raise KeyError(mid)
         sender.is_removed = True
         # Nobody has to hear that a section is gone which the client itself turned down.
-        self._needs_offer = self._needs_offer or not sender.is_rejected
+        self._needs_offer = self._needs_offer or not sender.is_ended
 
     def offer(self, local: LocalTransport) -> Offer:
         """Return an offer of everything.   Errors: InvalidState while another is outstanding."""
         if self._outstanding is not None:
             raise InvalidState("an offer is outstanding; wait for its answer")
         self._session_id = self._session_id or transport.session_id_of(local)
-        alive = [DATA_MID, *(sender.mid for sender in self._senders if not sender.is_rejected)]
+        if len(self._senders) >= RECYCLE_FROM:
+            for sender in self._senders:
+                sender.is_ended = sender.is_ended or sender.is_removed
+        alive = [DATA_MID, *(sender.mid for sender in self._senders if not sender.is_ended)]
         data = transport.data_section(
             DATA_PROTOCOL,
             transport.transport_attributes(local, "actpass", DATA_MID, with_candidates=True),
@@ -158,24 +178,26 @@ class SubscriberNegotiation:
         role = transport.role_against(setup, self._role)
         accepted = _read_accepted(session, self._outstanding, sections, set(live))
         for sender in self._outstanding:
-            if sender.mid in accepted.rejected:
-                sender.is_rejected = True
+            if sender.mid in accepted.ended:
+                sender.is_ended = sender.is_ended_for_both = True
         restarted = transport.has_restarted(self._remote, remote)
         self._outstanding, self._role, self._remote = None, role, remote
-        return Accepted(
-            role, remote, restarted, accepted.sctp, accepted.extensions, accepted.senders, frozenset(accepted.rejected)
-        )
+        rejected = frozenset(mid for mid in accepted.senders if mid in accepted.ended)
+        return Accepted(role, remote, restarted, accepted.sctp, accepted.extensions, accepted.senders, rejected)
 
     def _section(self, sender: _Sender, local: LocalTransport) -> MediaSection:
         numbers = format_numbers(sender.codecs)
-        if sender.is_rejected:
+        if sender.is_ended:
             dead = MediaSection(sender.kind, 0, "UDP/TLS/RTP/SAVPF", numbers)
             return transport.refused_section(dead, sender.mid)
         lines = list(transport.transport_attributes(local, "actpass", sender.mid, with_candidates=False))
-        uris = OFFERED[sender.kind] + ((TRANSPORT_CC,) if self._with_transport_cc else ())
-        lines += [Attribute("extmap", f"{OFFERED_IDS[uri]} {uri}") for uri in uris]
-        lines.append(Attribute("inactive" if sender.is_removed else "sendonly"))
-        if not sender.is_removed:
+        if sender.is_removed:
+            # As little as a section may have: it stays for the connection's life.
+            lines.append(Attribute("inactive"))
+        else:
+            uris = OFFERED[sender.kind] + ((TRANSPORT_CC,) if self._with_transport_cc else ())
+            lines += [Attribute("extmap", f"{OFFERED_IDS[uri]} {uri}") for uri in uris]
+            lines.append(Attribute("sendonly"))
             lines.append(Attribute("msid", f"{sender.stream_id} {sender.track_id}"))
         lines += [Attribute("rtcp-mux"), Attribute("rtcp-rsize")]
         for codec in sender.codecs:
@@ -198,7 +220,7 @@ class _Sections:
     sctp: SctpParameters | None
     extensions: dict[str, int]
     senders: dict[str, tuple[Codec, ...]]
-    rejected: set[str]
+    ended: set[str]
 
 
 def _read_answered_mids(session: SessionDescription, offered: Sequence[str]) -> tuple[str, ...]:
@@ -222,7 +244,7 @@ def _read_accepted(
         if section.media != sender.kind:
             raise SdpError(f"mid {sender.mid} is {sender.kind}, not {section.media}", section.line)
         if sender.mid not in live:
-            found.rejected.add(sender.mid)
+            found.ended.add(sender.mid)
             codecs: tuple[Codec, ...] = ()
         else:
             rtp = read_rtp(session, section)
@@ -277,7 +299,7 @@ def _ssrc_attributes(sender: _Sender) -> list[Attribute]:
 
 
 def _is_live(sender: _Sender) -> bool:
-    return not sender.is_removed and not sender.is_rejected
+    return not sender.is_removed and not sender.is_ended
 
 
 def _without_rtx(codec: Codec) -> Codec:
