@@ -109,7 +109,7 @@ cdef enum EventKind:
     EV_ICE_DEAD = 4                # transport
     EV_STREAM_BOUND = 5            # receiver, encoding, ssrc
     EV_ENCODING_ACTIVE = 6         # receiver, encoding: packets flow (again)
-    EV_ENCODING_SILENT = 7         # receiver, encoding: none for 1 s
+    EV_ENCODING_SILENT = 7         # receiver, encoding of video: none for 1 s (audio pauses by design)
     EV_EGRESS_SWITCHED = 8         # egress, encoding now forwarded
     EV_STOPPED = 9                 # the worker thread has left its loop
     EV_ICE_CHECK = 10              # transport: first authenticated check (address verified)

@@ -52,15 +52,6 @@ cdef class Worker(CommandPort):
 
     addresses: (ip, port) pairs, port 0 = any. seed: of SSRCs and first numbers, not of keys. A worker runs once.
     """
-    cdef WorkerThread* _thread
-    cdef list _addresses
-    cdef list _sockets
-    cdef int _backend
-    cdef uint64_t _seed
-    cdef uint32_t _index, _small_slots, _large_slots
-    cdef int _buffer_bytes
-    cdef bint _is_over
-
     def __init__(self, addresses, *, backend="auto", seed, index=0, small_slots=16384, large_slots=32768,
                  socket_buffer_bytes=8 * 1024 * 1024):
         cdef SockAddr address

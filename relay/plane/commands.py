@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from relaycore.worker import error_name
-
 from relay.errors import VeilError
+from relaycore.worker import error_name
 
 Kind = Literal["audio", "video"]
 

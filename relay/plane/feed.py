@@ -9,10 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from relaycore.worker import EventKind, Worker
-
 from relay.log import get_logger
 from relay.plane.commands import E_STATE, PlaneError
+from relaycore.worker import EventKind, Worker
 
 log = get_logger(__name__)
 
@@ -37,7 +36,8 @@ class ReceiverListener(Protocol):
 
     def on_stream_bound(self, encoding: int, ssrc: int) -> None: ...
 
-    def on_encoding_active(self, encoding: int, active: bool) -> None: ...
+    def on_encoding_active(self, encoding: int, active: bool) -> None:
+        """Packets flow (again), or of video none came for 1 s; audio that pauses stays active."""
 
 
 class Feed:

@@ -11,8 +11,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from relaycore.worker import Worker, is_debug, leaks
-
 from relay.log import get_logger
 from relay.plane.commands import (
     E_STATE,
@@ -28,6 +26,7 @@ from relay.plane.commands import (
 )
 from relay.plane.feed import Feed, ReceiverListener, TransportListener
 from relay.plane.stats import PlaneSnapshot, merge
+from relaycore.worker import Worker, is_debug, leaks
 
 log = get_logger(__name__)
 

@@ -296,6 +296,21 @@ def test_media_flows_from_publisher_to_subscriber(running, rng):
     assert sent[1] == running.remote.getsockname()[1]
 
 
+def test_time_alone_wakes_the_worker(running, rng):
+    publisher = MediaPeer(rng)
+    running.worker.add_transport(1, publisher.ufrag, publisher.password)
+    running.worker.set_srtp(1, **publisher.relay_keys())
+    assert running.code(running.worker.add_receiver(1, 3, True, "0", [VP8], ssrcs=[1234])) == 0
+    running.check(publisher.ufrag, publisher.password)
+    packet = bytes([0x80, 96, 0, 9]) + bytes(4) + (1234).to_bytes(4, "big") + b"\x10\x00frame"
+    running.remote.sendto(publisher.protect(packet), running.address)
+    running.wait(lambda e: e == (EventKind.ENCODING_ACTIVE, 3, 0))
+    start = time.monotonic()
+    running.wait(lambda e: e == (EventKind.ENCODING_SILENT, 3, 0))
+    # Nothing for 1 s, noticed on a timer that goes once a second.
+    assert 0.9 < time.monotonic() - start < 2.5
+
+
 def test_a_python_that_holds_the_gil_does_not_stall_the_worker(running):
     running.code(running.worker.add_transport(5, UFRAG, PASSWORD))
     running.check()
