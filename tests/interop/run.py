@@ -49,8 +49,10 @@ async def run(names: list[str], *, pairs: bool, together: bool) -> bool:
 
 
 def leg_table(titles: list[str], legs: list[Leg]) -> Table:
-    """Return publishers down, subscribers across: share of frames decoded, width, audio packets a second, data."""
-    table = Table(title="Published by (row), received by (column): frames decoded of those sent, width, audio/s, data")
+    """Return publishers down, subscribers across: share of frames decoded, width, share of audio packets, data."""
+    table = Table(
+        title="Published by (row), received by (column): frames decoded of those sent, width, audio packets, data"
+    )
     table.add_column("")
     for title in titles:
         table.add_column(title)
@@ -62,7 +64,7 @@ def leg_table(titles: list[str], legs: list[Leg]) -> Table:
             if leg is None:
                 cells.append("")
             elif leg.passed:
-                cells.append(f"[green]{leg.decoded:.0%} {leg.width}w {leg.audio_packets_per_s:.0f}/s d[/]")
+                cells.append(f"[green]{leg.decoded:.0%} {leg.width}w {leg.audio:.0%} d[/]")
             else:
                 cells.append(f"[red]{leg.problem[:60]}[/]")
         table.add_row(publisher, *cells)

@@ -35,12 +35,12 @@ async def test_a_lone_720p_publisher_reaches_three_encodings() -> None:
 @pytest.mark.parametrize(
     "leg",
     [
-        Leg("a", "b", 0.79, 640, 50, True, True),
-        Leg("a", "b", 1.0, 640, 30, True, True),
-        Leg("a", "b", 1.0, 640, 50, False, True),
-        Leg("a", "b", 1.0, 640, 50, True, False),
+        Leg("a", "b", 0.79, 640, 1.0, True, True),
+        Leg("a", "b", 1.0, 640, 0.89, True, True),
+        Leg("a", "b", 1.0, 640, 1.0, False, True),
+        Leg("a", "b", 1.0, 640, 1.0, True, False),
     ],
 )
 def test_a_bad_leg_is_judged_bad(leg: Leg) -> None:
     assert not judged(leg, State("connected")).passed
-    assert judged(Leg("a", "b", 0.8, 640, 40, True, True), State("connected")).passed
+    assert judged(Leg("a", "b", 0.8, 640, 0.9, True, True), State("connected")).passed

@@ -86,6 +86,9 @@ class Client(Protocol):
 
     async def sent(self) -> list[Sent]: ...
 
+    async def audio_packets_sent(self) -> int:
+        """Packets of the microphone since it was published; few in silence, since browsers then pause (DTX)."""
+
     async def state(self) -> State: ...
 
     async def want_quality(self, identity: str, quality: str) -> None:

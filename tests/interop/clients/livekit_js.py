@@ -40,6 +40,9 @@ class LiveKitJs:
     async def sent(self) -> list[Sent]:
         return [Sent(**encoding) for encoding in await self.page.evaluate("() => client.sent()")]
 
+    async def audio_packets_sent(self) -> int:
+        return await self.page.evaluate("() => client.audioPacketsSent()")
+
     async def state(self) -> State:
         return read_state(await self.page.evaluate("() => client.state()"))
 

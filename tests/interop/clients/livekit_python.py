@@ -26,22 +26,28 @@ class LiveKitPython:
         self.name = name
         self._process = process
         self._count = 0
+        # One question at a time: both directions of a call are measured at once.
+        self._turn = asyncio.Lock()
         self._last_words: list[str] = []
 
     async def _ask(self, do: str, *arguments: Any) -> Any:
-        self._count += 1
-        assert self._process.stdin is not None and self._process.stdout is not None
-        line = json.dumps({"id": self._count, "do": do, "with": arguments}) + "\n"
-        self._process.stdin.write(line.encode())
-        async with asyncio.timeout(ANSWER_S):
+        async with self._turn, asyncio.timeout(ANSWER_S):
+            self._count += 1
+            assert self._process.stdin is not None and self._process.stdout is not None
+            line = json.dumps({"id": self._count, "do": do, "with": arguments}) + "\n"
+            self._process.stdin.write(line.encode())
             while read := await self._process.stdout.readline():
                 text = read.decode(errors="replace")
-                if text.startswith("@"):
-                    answer = json.loads(text[1:])
-                    if "error" in answer:
-                        raise RuntimeError(f"{self.name}: {do}: {answer['error']}")
-                    return answer["result"]
-                self._last_words = [*self._last_words[-20:], text]
+                if not text.startswith("@"):
+                    self._last_words = [*self._last_words[-20:], text]
+                    continue
+                answer = json.loads(text[1:])
+                # A question that timed out may be answered late.
+                if answer["id"] != self._count:
+                    continue
+                if "error" in answer:
+                    raise RuntimeError(f"{self.name}: {do}: {answer['error']}")
+                return answer["result"]
         code = await self._process.wait()
         raise RuntimeError(f"{self.name} ended with {code} while asked to {do}:\n{''.join(self._last_words)}")
 
@@ -59,6 +65,9 @@ class LiveKitPython:
 
     async def sent(self) -> list[Sent]:
         return [Sent(**encoding) for encoding in await self._ask("sent")]
+
+    async def audio_packets_sent(self) -> int:
+        return await self._ask("audio_packets_sent")
 
     async def state(self) -> State:
         return read_state(await self._ask("state"))

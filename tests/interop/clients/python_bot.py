@@ -89,6 +89,12 @@ class Bot:
                 found.append({"rid": out.rid, "width": out.frame_width, "frames": out.frames_sent})
         return found
 
+    async def audio_packets_sent(self):
+        outbound = [
+            item.outbound_rtp for item in await self.mic.get_stats() if item.WhichOneof("stats") == "outbound_rtp"
+        ]
+        return sum(item.sent.packets_sent for item in outbound)
+
     async def state(self):
         received = {}
         for participant in self.room.remote_participants.values():

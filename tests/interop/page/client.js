@@ -62,6 +62,15 @@ const client = {
     return encodings;
   },
 
+  async audioPacketsSent() {
+    const publication = this.room.localParticipant.getTrackPublication(Track.Source.Microphone);
+    let packets = 0;
+    (await publication.track.sender.getStats()).forEach((s) => {
+      if (s.type === 'outbound-rtp') packets += s.packetsSent ?? 0;
+    });
+    return packets;
+  },
+
   async state() {
     const received = {};
     for (const p of this.room.remoteParticipants.values()) {
