@@ -169,6 +169,8 @@ class Session:
     def on_connected(self, driver: TransportDriver) -> None:
         """Note that media flows; the primary transport makes the participant active."""
         self._ever_connected = True
+        if self.subscriber is not None and driver is self.subscriber.driver:
+            self.subscriber.connected()
         primary = self.subscriber.driver if self.subscriber is not None else self.publisher.driver
         if driver is primary and self.hall is not None and not self.is_over:
             if self._join_deadline is not None:

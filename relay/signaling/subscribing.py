@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from relay.clock import monotonic_ns
 from relay.errors import VeilError
 from relay.log import get_logger
-from relay.plane import EgressSpec, PlaneError
+from relay.plane import Codec, EgressSpec, PlaneError
 from relay.rooms.endpoint import LeaveReason
 from relay.rooms.publication import Publication
 from relay.sdp import Accepted, InvalidState, SubscriberNegotiation
@@ -42,6 +42,9 @@ class View:
     ssrc: int
     rtx_ssrc: int | None
     mid: str = ""
+    # What the client agreed to take; empty before and where it takes nothing.
+    codecs: tuple[Codec, ...] = ()
+    is_started: bool = False
     egress: int | None = None
 
 
@@ -72,6 +75,10 @@ class SubscriberSide:
         """Send the first offer, and further ones as they become due."""
         self._dirty.set()
         self._negotiating = self._session.tasks.spawn(self._run(), "subscriber negotiation")
+
+    def connected(self) -> None:
+        """Begin to forward what was accepted. Not before: a publisher's keyframe would go where nothing can be sent."""
+        self._session.tasks.spawn(self._start_accepted(), "start egresses")
 
     def stop_negotiating(self) -> None:
         """Offer nothing any more, because nobody is there to answer; what is forwarded goes on."""
@@ -171,15 +178,21 @@ class SubscriberSide:
         )
         await self._plane.set_extensions(self.driver.id, accepted.extensions)
         for view in list(self._views.values()):
-            if not view.mid or view.egress is not None or view.mid not in accepted.senders:
+            if not view.mid or view.is_started or view.mid not in accepted.senders:
                 continue
-            codecs = plane_codecs(accepted.senders[view.mid])
-            if codecs:
-                await self._start(view, codecs)
-            elif self._session.listener is not None:
+            view.codecs = plane_codecs(accepted.senders[view.mid])
+            if not view.codecs and self._session.listener is not None:
                 self._session.listener.on_subscription_failed(view.track_sid, is_unsupported=True)
+        if self.driver.is_connected:
+            await self._start_accepted()
 
-    async def _start(self, view: View, codecs: tuple[object, ...]) -> None:
+    async def _start_accepted(self) -> None:
+        for view in list(self._views.values()):
+            if view.codecs and not view.is_started:
+                view.is_started = True
+                await self._start(view)
+
+    async def _start(self, view: View) -> None:
         assert self.driver is not None
         spec = EgressSpec(
             transport=self.driver.id,
@@ -187,7 +200,7 @@ class SubscriberSide:
             mid=view.mid,
             ssrc=view.ssrc,
             rtx_ssrc=view.rtx_ssrc,
-            codecs=codecs,
+            codecs=view.codecs,
             cname=self._cname(view),
             encoding=None,
         )
