@@ -39,8 +39,13 @@ cdef extern from *:
     static IMB_MGR *relay_imb_shared;              /* read-only after setup; NULL = this CPU cannot */
     static IMB_ARCH relay_imb_arch = IMB_ARCH_NONE;
     static __thread IMB_MGR *relay_imb_own;
+    static int relay_imb_managers;                 /* living ones of threads; atomic */
 
-    static void relay_imb_drop(void *mgr) { free_mb_mgr((IMB_MGR *)mgr); }
+    static void relay_imb_drop(void *mgr) {
+        free_mb_mgr((IMB_MGR *)mgr);
+        __atomic_sub_fetch(&relay_imb_managers, 1, __ATOMIC_RELAXED);
+    }
+    static int relay_imb_count(void) { return __atomic_load_n(&relay_imb_managers, __ATOMIC_RELAXED); }
 
     static void relay_imb_setup(void) {
         IMB_MGR *mgr = alloc_mb_mgr(0);
@@ -78,6 +83,7 @@ cdef extern from *:
         init_mb_mgr_auto(mgr, NULL);
         if (pthread_setspecific(relay_imb_cleanup, mgr) != 0) { free_mb_mgr(mgr); return NULL; }
         relay_imb_own = mgr;
+        __atomic_add_fetch(&relay_imb_managers, 1, __ATOMIC_RELAXED);
         return mgr;
     }
 
@@ -128,6 +134,7 @@ cdef extern from *:
     }
     #else
     static int relay_imb_ready(void) { return 0; }
+    static int relay_imb_count(void) { return 0; }
     static const char *relay_imb_name(void) { return "unavailable"; }
     static size_t relay_gcm_key_bytes(void) { return 64; }
     static size_t relay_cm_key_bytes(void) { return 64; }
@@ -149,6 +156,7 @@ cdef extern from *:
     static void relay_key_free(void *k, size_t n) { if (k != NULL) { OPENSSL_cleanse(k, n); free(k); } }
     """
     int relay_imb_ready() noexcept nogil
+    int relay_imb_count() noexcept nogil
     const char* relay_imb_name() noexcept nogil
     size_t relay_gcm_key_bytes() noexcept nogil
     size_t relay_cm_key_bytes() noexcept nogil
@@ -413,6 +421,11 @@ cdef int hmac_sha1(HmacKey* k, const uint8_t* data, Py_ssize_t n, uint8_t* diges
 def backend_name(int backend=CIPHER_AUTO) -> str:
     """Return what `backend` runs as here, e.g. "ipsec-mb (avx512)"; "unavailable" if it cannot."""
     return cipher_name(backend).decode()
+
+
+def thread_managers() -> int:
+    """Return how many threads hold an ipsec-mb manager of their own."""
+    return relay_imb_count()
 
 
 @cython.final
