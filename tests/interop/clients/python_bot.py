@@ -97,9 +97,9 @@ class Bot:
 
     async def state(self):
         received = {}
-        for participant in self.room.remote_participants.values():
+        for participant in list(self.room.remote_participants.values()):
             mine = {"audio_packets": 0, "audio_energy": 0.0, "frames_decoded": 0, "width": 0}
-            for publication in participant.track_publications.values():
+            for publication in list(participant.track_publications.values()):
                 if publication.track is None:
                     continue
                 for item in await publication.track.get_stats():
