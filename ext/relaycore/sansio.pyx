@@ -6,13 +6,12 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, INT64_MAX
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from relaycore.engine cimport engine_command, engine_free, engine_new, engine_poll, engine_receive, engine_set_snapshot
-from relaycore.mailbox cimport Command, Mailbox, mailbox_free, mailbox_new, mailbox_take_command
+from relaycore.mailbox cimport Command, mailbox_free, mailbox_new, mailbox_take_command
 from relaycore.outbox cimport Outbox, outbox_clear
 from relaycore.port cimport CommandPort
-from relaycore.routes cimport Engine
-from relaycore.slab cimport SLOT_LARGE_BYTES, Slab, Slot, slab_free, slab_new, slab_take, slab_used
+from relaycore.slab cimport SLOT_LARGE_BYTES, Slot, slab_free, slab_new, slab_take, slab_used
 from relaycore.srtp cimport SRTP_BACKEND_AUTO
 from relaycore.stun cimport SockAddr
 from relaycore.udp cimport format_address, parse_address
@@ -21,11 +20,6 @@ from relaycore.udp cimport format_address, parse_address
 @cython.final
 cdef class SansIoEngine(CommandPort):
     """An engine on virtual time. Commands take effect at the next `poll` or `receive`."""
-    cdef Slab* _slab
-    cdef Outbox* _outbox
-    cdef Mailbox* _own_mailbox
-    cdef Engine* _engine
-    cdef readonly object next_ns
 
     def __init__(self, *, uint64_t seed, uint32_t slots=4096, int backend=SRTP_BACKEND_AUTO):
         self._slab = slab_new(slots, slots)

@@ -7,7 +7,6 @@ import struct
 from dataclasses import dataclass, field
 
 from relaycore.sansio import SansIoEngine
-
 from tests.sim.link import Impairment, Link
 from tests.sim.oracle import Oracle
 from tests.sim.source import Publisher, read_payload

@@ -7,7 +7,6 @@ import struct
 
 from relaycore.port import EventKind
 from relaycore.sansio import SansIoEngine
-
 from tests.sim.source import one_byte_extensions
 from tests.support.peer import MediaPeer
 

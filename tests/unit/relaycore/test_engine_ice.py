@@ -3,8 +3,8 @@
 import struct
 
 import pytest
-from relaycore.port import EventKind
 
+from relaycore.port import EventKind
 from tests.support.engine import MS, PUBLISHER, SUBSCRIBER, Bench, rtp
 from tests.support.peer import stun_check
 

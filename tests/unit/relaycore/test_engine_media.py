@@ -3,8 +3,8 @@
 import struct
 
 import pytest
-from relaycore.port import EventKind
 
+from relaycore.port import EventKind
 from tests.support.engine import LEVEL, MID, MS, RID, RRID, TWCC, Bench, rtcp_packets, rtp, vp8_payload
 from tests.support.peer import header_bytes
 

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from relaycore.projection import ProjectionMap
 
 SECOND = 1_000_000_000

@@ -1,0 +1,16 @@
+"""An engine without sockets, thread or clock, under the worker's own commands and events."""
+from libc.stdint cimport int64_t
+from relaycore.mailbox cimport Mailbox
+from relaycore.outbox cimport Outbox
+from relaycore.port cimport CommandPort
+from relaycore.routes cimport Engine
+from relaycore.slab cimport Slab
+
+cdef class SansIoEngine(CommandPort):
+    cdef Slab* _slab                   # all four owned
+    cdef Outbox* _outbox
+    cdef Mailbox* _own_mailbox
+    cdef Engine* _engine
+    cdef readonly object next_ns
+
+    cdef int _run_commands(self, int64_t now_ns) except -1
