@@ -1,0 +1,61 @@
+/** What the page asks the relay over HTTP: whether names are enough here, and tokens. */
+
+import { SignalRefused, SignalUnreachable } from "./errors.js";
+
+/** Return {dev}: whether this server lets people in by name and room. */
+export async function serverConfig() {
+  const answer = await ask("/client/config");
+  if (answer.ok) return answer.json();
+  // A relay that does not tell: development joins exist on loopback alone.
+  if (answer.status === 404) return { dev: isLoopback(location.hostname) };
+  throw await refusal(answer);
+}
+
+/** Return {token, room, identity} for a guest with an invite.   Errors: SignalRefused, SignalUnreachable. */
+export function joinByInvite(invite, name) {
+  return post("/client/join", { invite, name });
+}
+
+/** Return {token, room, identity} on a development server.   Errors: SignalRefused, SignalUnreachable. */
+export function joinByRoom(room, name) {
+  return post("/client/dev-join", { room, name });
+}
+
+/** Return {room, isExpired} of an invite, as far as it can be read without its key: only the server can judge it. */
+export function readInvite(invite) {
+  try {
+    const body = invite.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(body), (character) => character.charCodeAt(0));
+    const { room = "", exp = Infinity } = JSON.parse(new TextDecoder().decode(bytes));
+    return { room: String(room), isExpired: exp * 1000 < Date.now() };
+  } catch {
+    return { room: "", isExpired: false };
+  }
+}
+
+async function post(path, body) {
+  const answer = await ask(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (!answer.ok) throw await refusal(answer);
+  return answer.json();
+}
+
+async function ask(path, options = {}) {
+  try {
+    return await fetch(path, { cache: "no-store", ...options });
+  } catch {
+    throw new SignalUnreachable("no answer");
+  }
+}
+
+async function refusal(answer) {
+  const body = await answer.json().catch(() => ({}));
+  return new SignalRefused("refused", answer.status, body.error ?? "");
+}
+
+function isLoopback(host) {
+  return host === "localhost" || host === "[::1]" || host.startsWith("127.");
+}

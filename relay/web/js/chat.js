@@ -1,0 +1,73 @@
+/** Text messages in a call: LiveKit's chat_message in reliable data packets; user packets of topic "chat" are read too. */
+
+import { decodePacket, encodePacket } from "./datapacket.js";
+
+export const MAX_CHARACTERS = 2000;
+const TOPICS = ["chat", "lk-chat-topic"];
+const MAX_KEPT = 500;
+
+export class Chat {
+  #store;
+  #send;
+  #sequence = 0;
+  #lastSequence = new Map();
+
+  constructor(store, send) {
+    this.#store = store;
+    this.#send = send;
+  }
+
+  /** Send a text to everybody. */
+  say(text) {
+    const message = text.trim().slice(0, MAX_CHARACTERS);
+    if (!message) return;
+    const chat = { id: messageId(), timestamp: Date.now(), message };
+    this.#send(encodePacket({ kind: "RELIABLE", sequence: ++this.#sequence, chat }));
+    const { me, name } = this.#store.state;
+    this.#add({ id: chat.id, from: me, name, text: message, atMs: chat.timestamp, isMine: true });
+  }
+
+  /** Take the bytes of a data channel message; the relay has written the true sender into them. */
+  onData(data, participants) {
+    const packet = data instanceof ArrayBuffer ? decodePacket(data) : null;
+    const text = packet && textOf(packet);
+    if (!text) return;
+    // Packets may be repeated after a reconnect of the sender.
+    const { participantSid: from, sequence } = packet;
+    if (sequence && sequence <= (this.#lastSequence.get(from) ?? 0)) return;
+    this.#lastSequence.set(from, sequence);
+    const name = participants.get(from)?.name ?? (packet.participantIdentity || "Somebody");
+    const id = packet.chat?.id || packet.user?.id || messageId();
+    this.#add({ id, from, name, text: text.slice(0, MAX_CHARACTERS), atMs: Date.now(), isMine: false });
+  }
+
+  clear() {
+    this.#lastSequence.clear();
+    this.#store.update({ messages: [], unread: 0 });
+  }
+
+  #add(message) {
+    this.#store.update((state) => ({
+      messages: [...state.messages, message].slice(-MAX_KEPT),
+      unread: state.panel === "chat" || message.isMine ? 0 : state.unread + 1,
+    }));
+  }
+}
+
+function textOf({ chat, user }) {
+  if (chat) return chat.deleted ? "" : chat.message;
+  if (!user || !TOPICS.includes(user.topic)) return "";
+  const text = new TextDecoder().decode(user.payload);
+  try {
+    // LiveKit's components put JSON into such packets.
+    const { message } = JSON.parse(text);
+    return typeof message === "string" ? message : text;
+  } catch {
+    return text;
+  }
+}
+
+// crypto.randomUUID exists in secure contexts only.
+function messageId() {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

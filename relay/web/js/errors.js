@@ -1,0 +1,115 @@
+/** What went wrong, in words that say what to do about it. */
+
+/** The server answered and said no. `status` is HTTP's, 0 where the refusal came inside the protocol. */
+export class SignalRefused extends Error {
+  constructor(code, status, sentence = "", reason = "") {
+    super(sentence || code);
+    this.status = status;
+    this.sentence = sentence;
+    this.reason = reason;
+  }
+}
+
+/** The server did not answer, or not as a relay does. */
+export class SignalUnreachable extends Error {}
+
+/** Signalling works, media does not get through. */
+export class MediaUnreachable extends Error {}
+
+/** Return {title, text} for a failed attempt to join. */
+export function joinProblem(error) {
+  if (error instanceof MediaUnreachable) {
+    return {
+      title: "Audio and video cannot get through",
+      text: "The server answers, but your network blocks its media port (UDP). Try another network, or turn off the VPN.",
+    };
+  }
+  if (!(error instanceof SignalRefused)) {
+    return {
+      title: "The server cannot be reached",
+      text: navigator.onLine
+        ? "It may be restarting, or a firewall is in the way. Wait a moment and try again."
+        : "This device is offline. Check the connection and try again.",
+    };
+  }
+  const { status, sentence } = error;
+  if (status === 0) return endedBecause(error.reason);
+  if (status === 401 && /expired/i.test(sentence)) {
+    return { title: "This link has expired", text: "Ask the person who invited you for a new one." };
+  }
+  if (status === 401) {
+    return { title: "This link does not open the room", text: `Ask for a new one. ${sentence}` };
+  }
+  if (status === 404) {
+    return { title: "An invite link is needed", text: "This server lets people in by invite link only. Ask for one." };
+  }
+  if (status === 429) {
+    return { title: "Too many attempts", text: "Wait a minute, then try again." };
+  }
+  if (status === 503 && /full/i.test(sentence)) {
+    return { title: "The room is full", text: `${sentence} Try again when somebody has left.` };
+  }
+  if (status >= 500) {
+    return { title: "The server cannot take you in now", text: sentence || "Try again in a moment." };
+  }
+  return { title: "The room refused you", text: sentence || `The server answered with status ${status}.` };
+}
+
+const ENDS = {
+  DUPLICATE_IDENTITY: ["You joined from another place", "The call goes on there; one person is in a room once.", true],
+  PARTICIPANT_REMOVED: ["You were removed from the call", "Somebody who runs this room ended your stay.", false],
+  ROOM_DELETED: ["The room was closed", "The call is over for everybody.", false],
+  ROOM_CLOSED: ["The room was closed", "The call is over for everybody.", false],
+  SERVER_SHUTDOWN: ["The server is shutting down", "Try again in a moment; it may only be restarting.", true],
+  CONNECTION_TIMEOUT: [
+    "The connection did not come about",
+    "Audio and video did not get through (UDP). Try another network, or turn off the VPN.",
+    true,
+  ],
+};
+
+/** Return {title, text, canRejoin} for a call that the server ended. */
+export function endedBecause(reason) {
+  const [title, text, canRejoin] = ENDS[reason] ?? ["The call ended", "The server closed the connection.", true];
+  return { title, text, canRejoin };
+}
+
+const THINGS = { microphone: "microphone", camera: "camera", screenShare: "screen" };
+
+/** Return {title, text, canRetry} for a device that could not be opened. */
+export function deviceProblem(source, error) {
+  const thing = THINGS[source];
+  const named = thing[0].toUpperCase() + thing.slice(1);
+  switch (error?.name) {
+    case "InsecureContext":
+      return {
+        title: "This page needs HTTPS",
+        text: "Browsers give camera and microphone to secure pages only. Open this address with https://, or on the "
+          + "server's own machine as http://localhost. You can still join to watch and listen.",
+        canRetry: false,
+      };
+    case "NotAllowedError":
+    case "SecurityError":
+      return {
+        title: `${named} is blocked`,
+        text: `Allow the ${thing} for this page: the icon beside the address, or your system's privacy settings.`,
+        canRetry: true,
+      };
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return { title: `No ${thing} found`, text: "Plug one in, or check that it is switched on.", canRetry: true };
+    case "NotReadableError":
+    case "AbortError":
+      return {
+        title: `${named} is in use`,
+        text: `Another app or tab holds the ${thing}. Close it there, then try again.`,
+        canRetry: true,
+      };
+    default:
+      return {
+        title: `${named} did not start`,
+        text: `The browser says: ${error?.message || error?.name || "nothing"}.`,
+        canRetry: true,
+      };
+  }
+}

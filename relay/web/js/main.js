@@ -1,0 +1,81 @@
+/** Puts the page together: one store, one person's media, one room, three screens. */
+
+import { joinByInvite, joinByRoom, serverConfig } from "./api.js";
+import { LocalMedia } from "./devices.js";
+import { byId } from "./dom.js";
+import { drawAll } from "./icons.js";
+import { lobby, unreachable } from "./prejoin.js";
+import { Room } from "./room.js";
+import { createStore, initialState } from "./store.js";
+import { callScreen, endedScreen } from "./ui.js";
+
+const SCREENS = { invite: "lobby", prejoin: "lobby", call: "call", ended: "ended" };
+
+drawAll(document);
+const store = createStore(initialState());
+const media = new LocalMedia(store);
+const room = new Room(store, media, () => {
+  const { invite, name, room: wanted } = store.state;
+  return invite ? joinByInvite(invite, name) : joinByRoom(wanted, name);
+});
+
+const join = ({ name, room: wanted }) => {
+  store.update({ name, ...(store.state.invite ? {} : { room: wanted }) });
+  return room.join();
+};
+const renderers = {
+  lobby: lobby(store, media, join),
+  call: callScreen(store, media, room, linkOf),
+  ended: endedScreen({
+    rejoin: async () => {
+      const { microphone, camera } = atEnd;
+      store.update({ screen: "prejoin", joinProblem: null });
+      await media.open({ microphone, camera });
+      await room.join();
+    },
+    start: () => enter(),
+  }),
+};
+
+// What was on when a call ended is on again in the next.
+let atEnd = { microphone: true, camera: true };
+let shown = "";
+store.subscribe((state) => {
+  const screen = SCREENS[state.screen];
+  if (state.screen === "call") atEnd = { microphone: state.microphone.on, camera: state.camera.on };
+  if (!screen) return;
+  renderers[screen](state);
+  if (screen === shown) return;
+  for (const name of Object.keys(renderers)) byId(name).hidden = name !== screen;
+  document.body.dataset.screen = screen;
+  document.title = screen === "call" && state.room ? `${state.room} · Veil` : "Veil";
+  if (screen === "ended") byId("ended-title").focus();
+  // A screen that was hidden had no size to be laid out in.
+  renderers[screen](state);
+  shown = screen;
+});
+
+/** Read the address and show the lobby. The fragment never reaches a server's log. */
+async function enter() {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  const invite = fragment.get("invite") ?? "";
+  store.update({ invite, room: invite ? "" : (fragment.get("room") ?? ""), joinProblem: null });
+  try {
+    const { dev } = await serverConfig();
+    store.update({ dev, screen: invite || dev ? "prejoin" : "invite" });
+  } catch (error) {
+    unreachable(store, error);
+  }
+  if (store.state.screen === "prejoin") await media.open();
+}
+
+/** Return the address that brings others to this room. */
+function linkOf({ invite, room: name }) {
+  const fragment = invite ? { invite } : { room: name };
+  return `${location.origin}${location.pathname}#${new URLSearchParams(fragment)}`;
+}
+
+window.addEventListener("hashchange", () => {
+  if (store.state.screen !== "call") enter();
+});
+await enter();

@@ -1,0 +1,191 @@
+/** What this person sends: the peer connection for which we offer, its tracks and the data channels towards the relay. */
+
+import { SignalRefused } from "./errors.js";
+
+const ANSWER_TIMEOUT_MS = 15_000;
+const RIDS = ["q", "h", "f"];
+const QUALITIES = ["LOW", "MEDIUM", "HIGH"];
+// Targets of libwebrtc's own simulcast table for 320×180, 640×360 and 1280×720, rounded.
+const VIDEO_BPS = [150_000, 500_000, 1_700_000];
+const SCREEN_BPS = 2_500_000;
+// Speech in mono; Opus gains little above.
+const AUDIO_BPS = 40_000;
+const SOURCES = {
+  microphone: { type: "AUDIO", source: "MICROPHONE", stream: "camera" },
+  camera: { type: "VIDEO", source: "CAMERA", stream: "camera" },
+  screenShare: { type: "VIDEO", source: "SCREEN_SHARE", stream: "screen" },
+};
+
+export class Publisher {
+  #signal;
+  #pc;
+  #onFailed;
+  #publications = new Map(); // source → {cid, sid, transceiver, muted}
+  #unsent = [];
+  #reliable;
+  #offerId = 0;
+  #answer = null; // {id, resolve}
+  #isDirty = false;
+  #isNegotiating = false;
+
+  constructor({ signal, iceServers, onState, onFailed }) {
+    this.#signal = signal;
+    this.#onFailed = onFailed;
+    this.#pc = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
+    this.#pc.onconnectionstatechange = () => onState(this.#pc.connectionState);
+    this.#reliable = this.#pc.createDataChannel("_reliable", { ordered: true });
+    this.#pc.createDataChannel("_lossy", { ordered: false, maxRetransmits: 0 });
+    this.#reliable.onopen = () => {
+      for (const bytes of this.#unsent.splice(0)) this.#reliable.send(bytes);
+    };
+  }
+
+  /** Negotiate now, so that the data channels are there when they are needed. */
+  open() {
+    this.#negotiate();
+  }
+
+  /** Bring what is sent from this source in line with a track (null: none) and whether it is on. Idempotent. */
+  sync(source, track, isOn) {
+    const publication = this.#publications.get(source);
+    if (!publication) {
+      if (track && isOn) this.#publish(source, track);
+      return;
+    }
+    if (source === "screenShare" && !track) {
+      this.#unpublish(source, publication);
+      return;
+    }
+    const { sender } = publication.transceiver;
+    if (sender.track !== track) sender.replaceTrack(track).catch(this.#onFailed);
+    this.#mute(publication, !isOn);
+  }
+
+  /** Take the sid of a track that was announced. */
+  onPublished({ cid, track }) {
+    const publication = [...this.#publications.values()].find((candidate) => candidate.cid === cid);
+    if (!publication) return;
+    publication.sid = track.sid;
+    const { muted } = publication;
+    publication.muted = Boolean(track.muted);
+    this.#mute(publication, muted);
+  }
+
+  /** Take back a track that the relay refused; returns its source. */
+  onRefused({ cid }) {
+    for (const [source, publication] of this.#publications) {
+      if (publication.cid !== cid) continue;
+      this.#unpublish(source, publication);
+      return source;
+    }
+    return "";
+  }
+
+  onAnswer({ sdp, id = 0 }) {
+    if (this.#answer && (id === this.#answer.id || id === 0)) this.#answer.resolve(sdp);
+  }
+
+  /** Send bytes reliably, once the channel is open. */
+  send(bytes) {
+    if (this.#reliable.readyState === "open") this.#reliable.send(bytes);
+    else this.#unsent.push(bytes);
+  }
+
+  close() {
+    this.#pc.onconnectionstatechange = null;
+    this.#pc.close();
+  }
+
+  #publish(source, track) {
+    const { type, source: name, stream } = SOURCES[source];
+    const { width = 1280, height = 720 } = track.getSettings();
+    const encodings = type === "AUDIO" ? [{ maxBitrate: AUDIO_BPS }] : videoEncodings(source, width, height);
+    const request = { cid: track.id, name: source, type, source: name, stream };
+    if (type === "VIDEO") Object.assign(request, { width, height, layers: layersOf(encodings, width, height) });
+    const transceiver = this.#pc.addTransceiver(track, {
+      direction: "sendonly",
+      streams: [new MediaStream([track])],
+      sendEncodings: encodings,
+    });
+    this.#publications.set(source, { cid: track.id, sid: "", transceiver, muted: false });
+    this.#signal.send({ addTrack: request });
+    this.#negotiate();
+  }
+
+  // There is no message for it: the relay sees in the offer that nothing is sent any more.
+  #unpublish(source, publication) {
+    this.#publications.delete(source);
+    publication.transceiver.sender.replaceTrack(null).catch(() => {});
+    publication.transceiver.direction = "inactive";
+    this.#negotiate();
+  }
+
+  #mute(publication, muted) {
+    if (publication.muted === muted) return;
+    publication.muted = muted;
+    if (publication.sid) this.#signal.send({ mute: { sid: publication.sid, muted } });
+  }
+
+  /** One offer at a time; what is asked for meanwhile goes into the next. */
+  async #negotiate() {
+    this.#isDirty = true;
+    if (this.#isNegotiating) return;
+    this.#isNegotiating = true;
+    try {
+      while (this.#isDirty && this.#pc.signalingState !== "closed") {
+        // Tracks that are published in the same turn share one offer.
+        await Promise.resolve();
+        this.#isDirty = false;
+        await this.#pc.setLocalDescription(await this.#pc.createOffer());
+        const id = ++this.#offerId;
+        const answered = this.#answerTo(id);
+        this.#signal.send({ offer: { type: "offer", sdp: this.#pc.localDescription.sdp, id } });
+        const sdp = await answered;
+        if (this.#pc.signalingState === "closed") return;
+        await this.#pc.setRemoteDescription({ type: "answer", sdp });
+      }
+    } catch (error) {
+      if (this.#pc.signalingState !== "closed") this.#onFailed(error);
+    } finally {
+      this.#isNegotiating = false;
+    }
+  }
+
+  #answerTo(id) {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new SignalRefused("no answer", 0)), ANSWER_TIMEOUT_MS);
+      this.#answer = {
+        id,
+        resolve: (sdp) => {
+          clearTimeout(timer);
+          this.#answer = null;
+          resolve(sdp);
+        },
+      };
+    });
+  }
+}
+
+/** Return sendEncodings, low to high. A small picture is not worth three of them: nobody would see the lowest. */
+export function videoEncodings(source, width, height) {
+  if (source === "screenShare") return [{ maxBitrate: SCREEN_BPS }];
+  const longer = Math.max(width, height);
+  const count = longer >= 960 ? 3 : longer >= 480 ? 2 : 1;
+  if (count === 1) return [{ maxBitrate: VIDEO_BPS[0] }];
+  const highest = count - 1;
+  return RIDS.slice(0, count).map((rid, index) => ({
+    rid,
+    scaleResolutionDownBy: 2 ** (highest - index),
+    maxBitrate: VIDEO_BPS[index],
+  }));
+}
+
+function layersOf(encodings, width, height) {
+  return encodings.map(({ rid = "", scaleResolutionDownBy = 1, maxBitrate }, index) => ({
+    quality: encodings.length === 1 ? "HIGH" : QUALITIES[index],
+    width: Math.round(width / scaleResolutionDownBy),
+    height: Math.round(height / scaleResolutionDownBy),
+    bitrate: maxBitrate,
+    rid,
+  }));
+}

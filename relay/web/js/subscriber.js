@@ -1,0 +1,58 @@
+/** What others send: the peer connection for which the relay offers, its tracks and the data channels from the relay. */
+
+export class Subscriber {
+  #signal;
+  #pc;
+  #trackByMid = {};
+  #turn = Promise.resolve();
+  #onTrack;
+  #onFailed;
+
+  constructor({ signal, iceServers, onState, onTrack, onData, onFailed }) {
+    this.#signal = signal;
+    this.#onTrack = onTrack;
+    this.#onFailed = onFailed;
+    this.#pc = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
+    this.#pc.onconnectionstatechange = () => onState(this.#pc.connectionState);
+    this.#pc.ontrack = (event) => this.#tell(event);
+    this.#pc.ondatachannel = ({ channel }) => {
+      channel.binaryType = "arraybuffer";
+      channel.onmessage = ({ data }) => onData(data, channel.label);
+    };
+  }
+
+  /** Answer an offer. The relay sends its candidates inside and, being ICE-lite, needs none of ours. */
+  onOffer({ sdp, id = 0, midToTrackId = {} }) {
+    this.#turn = this.#turn.then(async () => {
+      if (this.#pc.signalingState === "closed") return;
+      try {
+        this.#trackByMid = { ...this.#trackByMid, ...midToTrackId };
+        await this.#pc.setRemoteDescription({ type: "offer", sdp });
+        await this.#pc.setLocalDescription(await this.#pc.createAnswer());
+        this.#signal.send({ answer: { type: "answer", sdp: this.#pc.localDescription.sdp, id } });
+      } catch (error) {
+        if (this.#pc.signalingState !== "closed") this.#onFailed(error);
+      }
+    });
+  }
+
+  /** Return how loud each audio track is right now, 0 to 1, by track sid. */
+  levels() {
+    const levels = new Map();
+    for (const { receiver, mid, currentDirection } of this.#pc.getTransceivers()) {
+      if (receiver.track.kind !== "audio" || currentDirection !== "recvonly") continue;
+      levels.set(this.#trackByMid[mid], receiver.getSynchronizationSources()[0]?.audioLevel ?? 0);
+    }
+    return levels;
+  }
+
+  close() {
+    this.#pc.onconnectionstatechange = null;
+    this.#pc.close();
+  }
+
+  #tell({ transceiver, streams, track }) {
+    const sid = this.#trackByMid[transceiver.mid] || streams[0]?.id.split("|")[1];
+    if (sid) this.#onTrack(sid, new MediaStream([track]));
+  }
+}
