@@ -38,6 +38,10 @@ from relay.sdp.media import PayloadFormat, RtpSection, read_rtp
 # The data plane keeps four encodings per publication; clients publish up to three.
 MAX_RIDS = 4
 
+# LiveKit's names for the encodings, low to high. Its browser client lists them in this order and its native SDK in the
+# reverse, and both number qualities by name (q is LOW).
+_NAMED_RIDS = ("q", "h", "f")
+
 
 @dataclass(frozen=True, slots=True)
 class _Offered:
@@ -85,7 +89,11 @@ class PublisherNegotiation:
         return OfferSummary(
             tuple(
                 SendingSection(
-                    section.mid, section.kind, section.msid.stream, section.msid.track, section.send_rids[:MAX_RIDS]
+                    section.mid,
+                    section.kind,
+                    section.msid.stream,
+                    section.msid.track,
+                    low_to_high(section.send_rids[:MAX_RIDS]),
                 )
                 for section in offered.sending
             ),
@@ -249,7 +257,7 @@ class _AnswerWriter:
         if rids and rtp.is_simulcast:
             lines.append(Attribute("simulcast", "recv " + ";".join(rids)))
         if rtp.is_sending:
-            self.tracks.append(_published(rtp, codecs, rids))
+            self.tracks.append(_published(rtp, codecs, low_to_high(rids)))
         return MediaSection(
             rtp.kind,
             transport.LIVE_PORT,
@@ -279,6 +287,11 @@ class _AnswerWriter:
             offer.channels,
             answered_parameters(known, stereo=self._is_stereo, dtx=self._has_dtx),
         )
+
+
+def low_to_high(rids: tuple[str, ...]) -> tuple[str, ...]:
+    """Return rids from the lowest encoding to the highest: by name where the names say it, else as listed."""
+    return tuple(sorted(rids, key=_NAMED_RIDS.index)) if set(rids) <= set(_NAMED_RIDS) else rids
 
 
 def _published(rtp: RtpSection, codecs: tuple[Codec, ...], rids: tuple[str, ...]) -> PublishedMedia:
