@@ -189,11 +189,7 @@ class Dtls:
         if self.over:
             return
         if self.connected:
-            try:
-                self._connection.shutdown()
-            except SSL.Error:
-                pass  # The alert is a courtesy; ICE tells the other end as well.
-            self.outgoing += pack_datagrams(split_records(self._written()), MTU_BYTES)
+            self._say_goodbye()
             self.closed = "closed by us"
         else:
             self.failure = "closed by us"
@@ -266,10 +262,19 @@ class Dtls:
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:
+            # RFC 5246 §7.2.1: a close_notify is answered with one.
+            self._say_goodbye()
             self.closed = "close_notify from the peer"
         except SSL.Error as error:
             self.closed = _reason(error)
         return len(self.received) > before
+
+    def _say_goodbye(self) -> None:
+        try:
+            self._connection.shutdown()
+        except SSL.Error:
+            pass  # The alert is a courtesy; ICE tells the other end as well.
+        self.outgoing += pack_datagrams(split_records(self._written()), MTU_BYTES)
 
     def _repeat_by_openssl(self, now_ns: int) -> None:
         try:
