@@ -13,6 +13,7 @@ from tests.sim.source import Publisher, read_payload
 from tests.support.peer import MediaPeer, header_bytes
 
 MS = 1_000_000
+CLEAN = Impairment()
 URIS = {"urn:ietf:params:rtp-hdrext:sdes:mid": 1, "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id": 2}
 VP8 = ((96, "vp8", 90_000, 97),)
 
@@ -31,8 +32,8 @@ class Subscriber:
 class Simulation:
     """`run` advances virtual time; everything else happens between two steps of 1 ms."""
 
-    def __init__(self, seed: int, *, subscribers: int = 2, profile: int = 0x0007, upstream: Impairment = Impairment(),
-                 downstream: Impairment = Impairment(), start_seq: int | None = None, padding_share: float = 0.0) -> None:
+    def __init__(self, seed: int, *, subscribers: int = 2, profile: int = 0x0007, upstream: Impairment = CLEAN,
+                 downstream: Impairment = CLEAN, start_seq: int | None = None, padding_share: float = 0.0) -> None:
         self.rng = random.Random(seed)
         self.engine = SansIoEngine(seed=seed)
         self.now_ns = 1_000 * MS
@@ -75,8 +76,9 @@ class Simulation:
             if address == self.address:
                 self.peer.receive(datagram)
                 continue
-            next(s for s in self.subscribers if s.address == address).link.send(datagram, self.now_ns) if any(
-                s.address == address for s in self.subscribers) else None
+            for subscriber in self.subscribers:
+                if subscriber.address == address:
+                    subscriber.link.send(datagram, self.now_ns)
 
     def _publish(self) -> None:
         capture_s = self.now_ns / 1e9
