@@ -1,11 +1,13 @@
 """What the built-in page asks for besides signalling: an invite becomes a token; with `--dev`, a room name does.
 
+`GET /client/config` → `{"dev"}`: whether a room name is enough here.
 `POST /client/join {"invite", "name"}` → `{"token", "url", "room", "identity"}`.
 `POST /client/dev-join {"room", "name"}` → the same, only with `--dev`, only on loopback.
 """
 
 import ipaddress
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -29,6 +31,8 @@ class ClientApi:
 
     async def respond(self, request: web.Request) -> web.Response | None:
         """Return the answer, None when the path is not ours."""
+        if request.path == "/client/config" and request.method in ("GET", "HEAD"):
+            return _json(200, {"dev": self.allows_dev_join})
         handler = {"/client/join": self._join, "/client/dev-join": self._dev_join}.get(request.path)
         if handler is None or (handler == self._dev_join and not self.allows_dev_join):
             return None
@@ -104,7 +108,7 @@ def _is_loopback_host(host: str) -> bool:
         return False
 
 
-def _json(status: int, body: dict[str, str]) -> web.Response:
+def _json(status: int, body: Mapping[str, str | bool]) -> web.Response:
     return web.json_response(
         body, status=status, headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     )

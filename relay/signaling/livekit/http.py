@@ -111,7 +111,7 @@ class LivekitHttp:
         except VeilError as error:
             log.error("no transport for a participant", why=str(error))
             return self._refusal(request, Refused(503, "The server cannot take more participants now."))
-        participant = LivekitParticipant(session, outbox, self._refusals)
+        participant = LivekitParticipant(session, outbox, grant, self._refusals)
         if not await self._enter(request, socket, session, participant):
             return socket
         await ws.serve(request, socket, participant)

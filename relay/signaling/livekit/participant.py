@@ -4,6 +4,7 @@ Requests are handled one after another, in the order in which they were sent, by
 newer client may add is accepted and ignored.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from livekit.protocol import models, rtc
 
-from relay.clock import wall_ms
+from relay.clock import wall_ms, wall_s
 from relay.errors import Refused
 from relay.ids import new_sid
 from relay.log import get_logger
@@ -21,6 +22,7 @@ from relay.session import FingerprintRefused
 from relay.signaling.feed import RosterUpdate
 from relay.signaling.livekit import data, messages
 from relay.signaling.livekit.outbox import Frame, Outbox
+from relay.signaling.livekit.tokens import Grant, refresh
 
 if TYPE_CHECKING:
     from relay.signaling.hall import Hall
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 Reason = rtc.RequestResponse.Reason
+# LiveKit's interval; a refreshed token lives ten minutes at least, so one may be missed.
+REFRESH_S = 300.0
 # Names that a client makes up and that everybody in the room is sent.
 MAX_TEXT_CHARACTERS = 1024
 MAX_METADATA_BYTES = 65_536
@@ -41,8 +45,9 @@ MAX_TRACKS_PER_REQUEST = 1024
 class LivekitParticipant:
     """A `SessionListener` that speaks LiveKit."""
 
-    def __init__(self, session: "Session", outbox: Outbox, refusals: dict[str, int]) -> None:
+    def __init__(self, session: "Session", outbox: Outbox, grant: Grant, refusals: dict[str, int]) -> None:
         self.session = session
+        self._grant = grant
         self.outbox = outbox
         self._refusals = refusals
         self._hall: Hall | None = None
@@ -82,6 +87,7 @@ class LivekitParticipant:
                 ping_timeout_s=limits.ping_timeout_s,
             )
         )
+        self.session.tasks.spawn(self._refresh_token(), "token refresh")
 
     def on_roster(self, update: RosterUpdate) -> None:
         """Send what changed; the message is made once for the whole room."""
@@ -273,6 +279,13 @@ class LivekitParticipant:
         self._not_allowed(Reason.NOT_ALLOWED, "This server carries no data tracks.", publish_data_track=request)
 
     # Inside.
+
+    async def _refresh_token(self) -> None:
+        """Keep the client able to join anew after its first token has ended."""
+        while True:
+            token = refresh(self._grant, wall_s())
+            self._put(rtc.SignalResponse(refresh_token=token))
+            await asyncio.sleep(REFRESH_S)
 
     @property
     def room(self) -> Any:

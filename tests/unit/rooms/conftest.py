@@ -34,7 +34,9 @@ def join(room: Room) -> Callable[..., Endpoint]:
 def publish(room: Room) -> Callable[..., Publication]:
     """Publish a bound track: `publish("ana", "cam")` is TR_ana_cam."""
 
-    def publish_as(identity: str, name: str, *, is_video: bool = True, bind: bool = True, rids=(), **fields) -> Publication:
+    def publish_as(
+        identity: str, name: str, *, is_video: bool = True, bind: bool = True, rids=(), **fields
+    ) -> Publication:
         layers = tuple(Layer(q, 320 << q, 180 << q) for q in range(len(rids)))
         publication = Publication(
             f"TR_{identity}_{name}", f"PA_{identity}", f"cid-{name}", is_video, layers=layers, **fields

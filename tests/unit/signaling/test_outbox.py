@@ -4,8 +4,8 @@ import json
 
 import pytest
 from google.protobuf import json_format
-
 from livekit.protocol import models, rtc
+
 from relay.signaling.livekit.outbox import Frame, Outbox, OutboxViolation
 
 R = rtc.SignalResponse
@@ -127,9 +127,7 @@ WRONG_LATER = {
     "track_published without TR_": R(
         track_published=rtc.TrackPublishedResponse(cid="c", track=models.TrackInfo(sid="XX_1"))
     ),
-    "track_published without cid": R(
-        track_published=rtc.TrackPublishedResponse(track=models.TrackInfo(sid="TR_1"))
-    ),
+    "track_published without cid": R(track_published=rtc.TrackPublishedResponse(track=models.TrackInfo(sid="TR_1"))),
     "room_update without room": R(room_update=rtc.RoomUpdate()),
     "room_update without RM_": R(room_update=rtc.RoomUpdate(room=models.Room(sid="x"))),
     "quality left at its default": R(
@@ -179,7 +177,8 @@ def test_good_messages_pass() -> None:
         trickle({"candidate": "c", "sdpMid": "", "sdpMLineIndex": 0}),
         R(track_published=rtc.TrackPublishedResponse(cid="c", track=models.TrackInfo(sid="TR_9"))),
         R(room_update=rtc.RoomUpdate(room=models.Room(sid="RM_1"))),
-        R(pong=1), R(pong_resp=rtc.Pong(timestamp=1)),
+        R(pong=1),
+        R(pong_resp=rtc.Pong(timestamp=1)),
         R(track_subscribed=rtc.TrackSubscribed(track_sid="TR_9")),
         R(request_response=rtc.RequestResponse()),
         R(leave=rtc.LeaveRequest()),

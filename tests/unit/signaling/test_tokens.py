@@ -8,8 +8,8 @@ import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from livekit import api
+
 from relay.errors import Refused
 from relay.policy.tiers import RoomKey
 from relay.rooms.permissions import Permission, Source
@@ -147,7 +147,10 @@ json_values = st.recursive(
 names = ("sub", "name", "metadata", "attributes", "kind", "video", "exp", "nbf", "iat", "aud", "jti")
 
 
-@given(st.dictionaries(st.sampled_from(names), json_values), st.dictionaries(st.sampled_from(("room", "canPublish", "canPublishSources", "hidden")), json_values))
+@given(
+    st.dictionaries(st.sampled_from(names), json_values),
+    st.dictionaries(st.sampled_from(("room", "canPublish", "canPublishSources", "hidden")), json_values),
+)
 def test_signed_nonsense_is_refused_or_understood(claims: dict, video: dict) -> None:
     now = int(time.time())
     body = {"sub": "a", "exp": now + 60, "video": {"roomJoin": True, "room": "r", **video}, **claims, "iss": "akey"}

@@ -1,0 +1,126 @@
+"""A real relay on loopback, in this process and on this loop, with strict outboxes."""
+
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from livekit.protocol import rtc
+
+from relay.config import ApiKey, Config, load
+from relay.server import Server
+from tests.unit.signaling.tokens import OTHER_SECRET, SECRET, token
+
+FIRST_S = 5.0
+
+
+def settings(**limits: int) -> Config:
+    """Return settings for a relay on free ports of loopback, with the keys of two customers."""
+    config = load(
+        None,
+        environ={},
+        overrides={
+            "server.bind_ip": ("127.0.0.1", "a test"),
+            "server.http_port": (0, "a test"),
+            "media.udp_port": (0, "a test"),
+            "media.bind_ips": (("127.0.0.1",), "a test"),
+        },
+        dev=True,
+    )
+    keys = (ApiKey("akey", SECRET, "acme"), ApiKey("bkey", OTHER_SECRET, "other"))
+    return dataclasses.replace(config, keys=keys, limits=dataclasses.replace(config.limits, **limits))
+
+
+class Signal:
+    """A LiveKit client reduced to its WebSocket."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+        self.join: rtc.JoinResponse = rtc.JoinResponse()
+        self.sid = ""
+
+    async def send(self, **request: Any) -> None:
+        """Send one request: `send(ping=1)`."""
+        await self.socket.send_bytes(rtc.SignalRequest(**request).SerializeToString())
+
+    async def next(self) -> rtc.SignalResponse:
+        """Return the next frame.   Errors: TimeoutError."""
+        message = await self.socket.receive(timeout=FIRST_S)
+        assert message.type is aiohttp.WSMsgType.BINARY, message
+        return rtc.SignalResponse.FromString(message.data)
+
+    async def until(self, kind: str, holds: Callable[[Any], bool] = lambda _: True) -> Any:
+        """Return the body of the next frame of this kind for which `holds`, leaving out the others."""
+        while True:
+            response = await self.next()
+            if response.WhichOneof("message") == kind and holds(getattr(response, kind)):
+                return getattr(response, kind)
+
+    async def kinds_until_pong(self) -> list[str]:
+        """Return the kinds of all frames before the answer to a ping: what the relay had to say so far."""
+        await self.send(ping=1)
+        kinds: list[str] = []
+        while (kind := (await self.next()).WhichOneof("message")) != "pong":
+            kinds.append(str(kind))
+        return kinds
+
+    async def publish(self, cid: str = "cid", **fields: Any) -> rtc.TrackPublishedResponse:
+        """Announce a track and return the answer."""
+        await self.send(add_track=rtc.AddTrackRequest(cid=cid, **fields))
+        return await self.until("track_published")
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable[..., Awaitable[Server]]]:
+    """Start a relay: `server = await start(participants_per_room=2)`."""
+    servers: list[Server] = []
+
+    async def start_one(**limits: int) -> Server:
+        server = Server(settings(**limits), strict=True)
+        servers.append(server)
+        await server.start()
+        return server
+
+    yield start_one
+    for server in servers:
+        await server.stop()
+
+
+@pytest.fixture
+async def relay(start: Callable[..., Awaitable[Server]]) -> Server:
+    """A relay with default limits."""
+    return await start()
+
+
+@pytest.fixture
+async def connect(http: aiohttp.ClientSession, relay: Server) -> Callable[..., Awaitable[Signal]]:
+    """Join: `ana = await connect("ana")`; the rest are grants, `query` is added to the URL."""
+    # A socket that nobody holds closes by itself.
+    held: list[Signal] = []
+
+    async def connect_as(
+        identity: str,
+        *,
+        to: Server | None = None,
+        query: str = "",
+        secret: str = SECRET,
+        key: str = "akey",
+        **video: Any,
+    ) -> Signal:
+        text = token(secret, iss=key, sub=identity, name=identity, video=video)
+        url = f"ws://127.0.0.1:{(to or relay).http_port}/rtc?protocol=17{query}"
+        signal = Signal(await http.ws_connect(url, headers={"Authorization": f"Bearer {text}"}, max_msg_size=0))
+        first = await signal.next()
+        assert first.WhichOneof("message") == "join", first
+        held.append(signal)
+        signal.join, signal.sid = first.join, first.join.participant.sid
+        return signal
+
+    return connect_as
