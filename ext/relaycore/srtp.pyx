@@ -19,9 +19,10 @@ from relaycore.cipher cimport (
     wipe_bytes,
 )
 from relaycore.errs cimport (
-    E_AUTH, E_INDEX_REUSED, E_INVALID, E_KEY_EXHAUSTED, E_LIMIT, E_MEMORY, E_NO_SPACE, E_OK, E_REPLAY, E_SHORT,
+    E_AUTH, E_INDEX_REUSED, E_INVALID, E_KEY_EXHAUSTED, E_LIMIT, E_MEMORY, E_NO_SPACE, E_OK, E_SHORT,
     E_TOO_OLD, E_UNSUPPORTED,
 )
+from relaycore.srtpindex cimport INDEX_WINDOW, WINDOW_BYTES, check_index, guess_index, mark_index
 
 cdef extern from *:
     """
@@ -37,8 +38,6 @@ cdef enum:
     RTCP_WORD_BYTES = 4            # E bit and 31-bit index
     CM_TAG_BYTES = 10              # HMAC-SHA1-80
     ROC_BYTES = 4
-    WINDOW_MASK = SRTP_WINDOW - 1
-    WINDOW_BYTES = SRTP_WINDOW >> 3
     FIRST_SOURCES = 4
     # One peer may use that many RTCP sender SSRCs: Firefox reports from one per m-line, and 1,024 is far above any call.
     # Nothing is evicted, because a forgotten window would accept replays.
@@ -181,61 +180,6 @@ cdef void srtp_free(SrtpContext* ctx) noexcept nogil:
     free(ctx)
 
 
-# Indexes. Receive and send states have the same fields, so that one set of functions serves both.
-
-
-cdef inline bint _was_seen(const uint64_t* window, int64_t index) noexcept nogil:
-    return (window[(index & WINDOW_MASK) >> 6] >> <uint64_t>(index & 63)) & 1u
-
-
-cdef int _check_index(int started, int64_t highest, const uint64_t* window, int64_t index) noexcept nogil:
-    """Spec: RFC 3711 section 3.3.2. E_OK, E_REPLAY, E_TOO_OLD."""
-    if not started or index > highest:
-        return E_OK
-    if highest - index >= SRTP_WINDOW:
-        return E_TOO_OLD
-    if _was_seen(window, index):
-        return E_REPLAY
-    return E_OK
-
-
-cdef void _mark_index(int* started, int64_t* highest, uint64_t* window, int64_t index) noexcept nogil:
-    cdef int64_t i
-    if not started[0] or index - highest[0] >= SRTP_WINDOW:
-        memset(window, 0, WINDOW_BYTES)
-        started[0] = 1
-        highest[0] = index
-    elif index > highest[0]:
-        i = highest[0] + 1
-        while i < index:
-            if (i & 63) == 0 and index - i >= 64:
-                window[(i & WINDOW_MASK) >> 6] = 0
-                i += 64
-            else:
-                window[(i & WINDOW_MASK) >> 6] &= ~(<uint64_t>1 << <uint64_t>(i & 63))
-                i += 1
-        highest[0] = index
-    window[(index & WINDOW_MASK) >> 6] |= <uint64_t>1 << <uint64_t>(index & 63)
-
-
-cdef int64_t _guess_index(int started, int64_t highest, uint16_t seq) noexcept nogil:
-    """Return the index that a packet with this seq most likely has; below 0 or above 48 bits when none is possible.
-
-    Spec: RFC 3711 section 3.3.1 and appendix A. The first packet of a stream starts at rollover count 0.
-    """
-    cdef int64_t roc, last
-    if not started:
-        return seq
-    roc = highest >> 16
-    last = highest & 0xffff
-    if last < 0x8000:
-        if <int64_t>seq - last > 0x8000:
-            roc -= 1
-    elif last - 0x8000 > <int64_t>seq:
-        roc += 1
-    return roc * 0x10000 + seq
-
-
 # Packets
 
 
@@ -303,12 +247,12 @@ cdef int srtp_unprotect_rtp(SrtpContext* ctx, SrtpRxState* state, uint8_t* packe
     if header_bytes < RTP_FIXED_BYTES or n < header_bytes + tag_bytes:
         return E_SHORT
     ssrc = get_u32(packet + 8)
-    guess = _guess_index(state.started, state.highest, get_u16(packet + 2))
+    guess = guess_index(state.started, state.highest, get_u16(packet + 2))
     if guess < 0:
         return E_TOO_OLD
     if guess > MAX_RTP_INDEX:
         return E_KEY_EXHAUSTED
-    code = _check_index(state.started, state.highest, state.window, guess)
+    code = check_index(state.started, state.highest, state.window, guess)
     if code < 0:
         return code
     if is_gcm:
@@ -317,7 +261,7 @@ cdef int srtp_unprotect_rtp(SrtpContext* ctx, SrtpRxState* state, uint8_t* packe
         code = _open_cm(&ctx.rtp, ssrc, guess, packet, n, header_bytes)
     if code < 0:
         return code
-    _mark_index(&state.started, &state.highest, state.window, guess)
+    mark_index(&state.started, &state.highest, state.window, guess)
     index[0] = guess
     return <int>(n - tag_bytes)
 
@@ -342,10 +286,10 @@ cdef int srtp_protect_rtp(SrtpContext* ctx, SrtpTxState* state, int64_t index, u
         return E_INVALID
     if index > MAX_RTP_INDEX or ctx.rtp_packets > <uint64_t>MAX_RTP_INDEX:
         return E_KEY_EXHAUSTED
-    if _check_index(state.started, state.highest, state.window, index) < 0:
+    if check_index(state.started, state.highest, state.window, index) < 0:
         return _refuse_index(index)
     # Spent from here on, even if the cipher fails half-way.
-    _mark_index(&state.started, &state.highest, state.window, index)
+    mark_index(&state.started, &state.highest, state.window, index)
     ctx.rtp_packets += 1
     ssrc = get_u32(dst + 8)
     if ctx.profile != SRTP_AES128_CM_SHA1_80:
@@ -450,7 +394,7 @@ cdef int srtp_unprotect_rtcp(SrtpContext* ctx, uint8_t* packet, Py_ssize_t n) no
     place = _find_source(ctx, ssrc)
     if place >= 0:
         state = &ctx.source_states[place]
-        code = _check_index(state.started, state.highest, state.window, index)
+        code = check_index(state.started, state.highest, state.window, index)
         if code < 0:
             return code
     if is_gcm:
@@ -464,7 +408,7 @@ cdef int srtp_unprotect_rtcp(SrtpContext* ctx, uint8_t* packet, Py_ssize_t n) no
         if place < 0:
             return place
     state = &ctx.source_states[place]
-    _mark_index(&state.started, &state.highest, state.window, index)
+    mark_index(&state.started, &state.highest, state.window, index)
     return <int>plain_bytes
 
 
@@ -510,6 +454,9 @@ cdef int srtp_protect_rtcp(SrtpContext* ctx, uint8_t* packet, Py_ssize_t n, Py_s
 
 # Test faces
 
+
+if <int>INDEX_WINDOW != <int>SRTP_WINDOW or sizeof(SrtpRxState) != sizeof(SrtpTxState):
+    raise RuntimeError("srtp.pxd and srtpindex.pxd disagree")
 
 DEBUG_TWIN = bool(RELAY_DEBUG)
 
@@ -576,7 +523,7 @@ cdef class SrtpSession:
         cdef bytearray out = bytearray(len(packet) + SRTP_MAX_OVERHEAD)
         cdef uint8_t* dst = out
         cdef const uint8_t* src = packet
-        cdef int64_t number = (_guess_index(s.tx.started, s.tx.highest, get_u16(src + 2)) if index is None
+        cdef int64_t number = (guess_index(s.tx.started, s.tx.highest, get_u16(src + 2)) if index is None
                                else <int64_t>index)
         cdef int code
         if not RTP_FIXED_BYTES <= header_bytes <= len(packet):
