@@ -121,7 +121,10 @@ cdef int ice_on_check(IceLite* ice, const SockAddr* remote, uint16_t socket_inde
     else:
         t = &ice.tuples[index]
         is_new_nomination = not t.nominated or not _was_checked(t, now_ns)
-    t.priority = priority
+    # Firefox's consent checks carry the priority of a host candidate, above that of any check it nominates with: what counts
+    # is the priority a tuple was nominated under.
+    if use_candidate or not t.nominated:
+        t.priority = priority
     t.last_check_ns = now_ns
     if use_candidate:
         t.nominated = 1

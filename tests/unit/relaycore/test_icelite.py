@@ -112,6 +112,25 @@ def test_media_keeps_a_tuple_selected_but_selects_none():
     assert ice.poll(26 * S) == 0 and ice.selected == 1
 
 
+def test_a_tuple_keeps_the_priority_it_was_nominated_under():
+    """As recorded from Firefox 153: consent checks have no USE-CANDIDATE and another PRIORITY."""
+    ice = nominated((1, 1853751551, 0))
+    ice.on_check(IP, 1, 2122187007, False, 4 * S)
+    assert ice.on_check(IP, 2, 1853751552, True, 5 * S)[1]
+    # A later nomination may say another.
+    ice.on_check(IP, 2, 1853751553, True, 5 * S)
+    assert not ice.on_check(IP, 3, 1853751552, True, 5 * S)[1]
+
+
+def test_a_switch_to_a_lower_priority_ends_with_the_tuple_nominated_last():
+    """As recorded from Chromium 156, which nominates its selected pair alone: port 2 is where it wants to be."""
+    ice = nominated((1, 1853759231, 0.06), (1, 1853759231, 0.12), (2, 1853628159, 0.24), (2, 1853628159, 0.31))
+    assert selected_port(ice, (1, 2)) == 1
+    for at in (1.43, 2.49, 5.15):
+        ice.on_check(IP, 2, 1853628159, True, int(at * S))
+    assert selected_port(ice, (1, 2)) == 2
+
+
 def test_a_silent_tuple_loses_to_another_nominated_one():
     ice = nominated((1, HIGH, 0), (2, LOW, 0), (3, LOW + 1, 0))
     for at in range(1, 6):

@@ -53,6 +53,12 @@ def test_the_rfcs_request_is_authentic_under_its_password_alone():
         assert not stun.is_authentic(REQUEST, password)
 
 
+@pytest.mark.parametrize("name", ["chromium-check", "chromium-nomination", "firefox-nomination", "firefox-consent"])
+def test_browsers_requests_are_authentic(name):
+    assert stun.is_authentic(VECTORS[name], PASSWORD)
+    assert not stun.is_authentic(VECTORS[name], PASSWORD[::-1])
+
+
 @pytest.mark.parametrize("vector", vectors.good("stun"), ids=str)
 def test_truncation_at_every_length_is_refused(vector):
     for length in range(len(vector.data)):
