@@ -126,11 +126,6 @@ class Media:
         "Use global and unique-local IPv6 addresses too where the machine has them: mobile networks often "
         "reach IPv6 with no NAT between. Link-local ones are never used, browsers cannot reach them.",
     )
-    workers: Annotated[int, Meta(ge=1, le=1)] = option(
-        1,
-        "Threads that forward media. One, the only number supported yet: it carries some hundred thousand "
-        "packets a second.",
-    )
     socket_buffer_bytes: Annotated[int, Meta(ge=65_536, le=1 << 28)] = option(
         4_194_304,
         "Kernel buffer of each media socket and direction: about 30 ms at 1 Gbit/s, what a thread may be "

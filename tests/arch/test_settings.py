@@ -23,7 +23,6 @@ TABLES = (
 UNIT = re.compile(r"_(?:ns|us|ms|s|bps|bytes|packets|ticks|port)$")
 # Numbers of things: the name is the unit.
 COUNTS = {
-    "workers",
     "participants_per_room",
     "publications_per_participant",
     "rooms_per_customer",

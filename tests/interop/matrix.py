@@ -6,6 +6,7 @@ table shows how close a pass was.
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -69,6 +70,11 @@ async def until(holds: Callable[[], Awaitable[bool]], timeout_s: float) -> bool:
     return False
 
 
+async def enter(relay: RelayProcess, client: Client, identity: str, room: str) -> str:
+    """Let a client join; return the identity others see."""
+    return await client.join(relay.ws_url, relay.token(identity, room=room), room=room, identity=identity)
+
+
 async def leave_all(clients: Sequence[Client]) -> None:
     """Make everybody leave, whatever state a failed scenario left them in."""
     for client in clients:
@@ -81,22 +87,20 @@ async def leave_all(clients: Sequence[Client]) -> None:
 async def pair(relay: RelayProcess, one: Client, two: Client) -> list[Leg]:
     """Let two clients send each other audio, video and data; return both directions."""
     room = f"pair-{next(_rooms)}"
-    who = {"one": one, "two": two}
     try:
-        for identity, client in who.items():
-            await client.join(relay.ws_url, relay.token(identity, room=room))
-        for client in who.values():
+        first, second = await enter(relay, one, "one", room), await enter(relay, two, "two", room)
+        for client in (one, two):
             await client.publish(audio=True, video=True)
-        for client in who.values():
+        for client in (one, two):
             await client.send_data("hello")
-        return list(await asyncio.gather(leg(one, "one", two, "two"), leg(two, "two", one, "one")))
+        return list(await asyncio.gather(leg(one, first, two), leg(two, second, one)))
     except Exception as error:
         return [Leg(one.name, two.name, problem=str(error)), Leg(two.name, one.name, problem=str(error))]
     finally:
         await leave_all([one, two])
 
 
-async def leg(publisher: Client, sender: str, subscriber: Client, receiver: str) -> Leg:
+async def leg(publisher: Client, sender: str, subscriber: Client) -> Leg:
     """Measure one direction of a call that has begun."""
     names = (publisher.name, subscriber.name)
 
@@ -153,11 +157,11 @@ def judged(found: Leg, state: State) -> Leg:
 async def everybody(relay: RelayProcess, clients: Sequence[Client]) -> list[Check]:
     """One room of all: audio and data from each to each; then mute, leave and rejoin, seen by each in time."""
     room = f"all-{next(_rooms)}"
-    who = {f"c{number}": client for number, client in enumerate(clients)}
+    who: dict[str, Client] = {}
     checks: list[Check] = []
     try:
-        for identity, client in who.items():
-            await client.join(relay.ws_url, relay.token(identity, room=room))
+        for number, client in enumerate(clients):
+            who[await enter(relay, client, f"c{number}", room)] = client
             await client.publish(audio=True, video=False)
         for identity, client in who.items():
             checks.append(await hears_all(client, [other for other in who if other != identity]))
@@ -165,8 +169,13 @@ async def everybody(relay: RelayProcess, clients: Sequence[Client]) -> list[Chec
             await client.send_data("all")
         for identity, client in who.items():
             checks.append(await has_data_of_all(client, [other for other in who if other != identity]))
-        for identity, client in who.items():
-            checks += await moves(relay, room, identity, client, {i: c for i, c in who.items() if i != identity})
+        for identity, client in list(who.items()):
+            del who[identity]
+            checks += await moves(identity, client, who)
+            again, check = await rejoins(relay, room, f"{identity}-again", client, who)
+            await client.publish(audio=True, video=False)
+            checks.append(check)
+            who[again] = client
         return checks
     except Exception as error:
         return [*checks, Check("one room of all", f"{type(error).__name__}: {error}", False)]
@@ -199,8 +208,8 @@ async def has_data_of_all(client: Client, others: Sequence[str]) -> Check:
     return Check(f"{client.name} gets all data", figure, not lacking)
 
 
-async def moves(relay: RelayProcess, room: str, identity: str, actor: Client, others: dict[str, Client]) -> list[Check]:
-    """Mute, unmute, leave and rejoin; return how long the slowest of the others took to see each."""
+async def moves(identity: str, actor: Client, others: dict[str, Client]) -> list[Check]:
+    """Mute, unmute and leave; return how long the slowest of the others took to see each."""
 
     async def slowest(what: str, since_ms: float) -> Check:
         async def delays() -> list[float]:
@@ -221,20 +230,29 @@ async def moves(relay: RelayProcess, room: str, identity: str, actor: Client, ot
     checks = [await slowest("muted", await actor.mute(True)), await slowest("unmuted", await actor.mute(False))]
     left_at = await actor.leave()
     checks.append(await slowest("left", left_at))
-    await actor.join(relay.ws_url, relay.token(identity, room=room))
-    # Seen from the moment the joiner's own join was over at the latest, so its start-up time is not counted.
-    joined_at = max((s.at_ms for s in (await actor.state()).seen if s.what == "joined"), default=left_at)
-    seen = await slowest("joined", left_at)
-    late = []
-    for other in others.values():
-        times = [s.at_ms for s in (await other.state()).seen if s.what == "joined" and s.identity == identity]
-        late += [at - joined_at for at in times[-1:]]
-    worst = max(late, default=float("inf"))
-    is_complete = seen.figure.endswith(f"{len(others)} of {len(others)}")
-    figure = f"{worst:.0f} ms after its own join"
-    checks.append(Check(f"{actor.name} rejoined", figure, is_complete and worst <= SEEN_WITHIN_MS))
-    await actor.publish(audio=True, video=False)
     return checks
+
+
+async def rejoins(
+    relay: RelayProcess, room: str, wanted: str, actor: Client, others: dict[str, Client]
+) -> tuple[str, Check]:
+    """Join again; return the identity and how long after its own join the slowest of the others saw it."""
+    identity = await enter(relay, actor, wanted, room)
+    joined_at = time.time() * 1000
+
+    async def times() -> list[float]:
+        seen = [(await other.state()).when("joined", identity) for other in others.values()]
+        return [at for at in seen if at is not None]
+
+    async def seen_by_all() -> bool:
+        return len(await times()) == len(others)
+
+    await until(seen_by_all, 5.0)
+    found = await times()
+    worst = max(found, default=0.0) - joined_at
+    figure = f"{worst:.0f} ms after its own join, seen by {len(found)} of {len(others)}"
+    is_good = len(found) == len(others) and worst <= SEEN_WITHIN_MS
+    return identity, Check(f"{actor.name} rejoined", figure, is_good)
 
 
 async def encodings(relay: RelayProcess, publisher: Client, subscriber: Client) -> list[Check]:
@@ -242,7 +260,7 @@ async def encodings(relay: RelayProcess, publisher: Client, subscriber: Client) 
     room = f"encodings-{next(_rooms)}"
     checks: list[Check] = []
     try:
-        await publisher.join(relay.ws_url, relay.token("one", room=room))
+        await enter(relay, publisher, "one", room)
         await publisher.publish(audio=False, video=True, width=1280, height=720, fps=30)
 
         async def all_three() -> bool:
@@ -252,7 +270,7 @@ async def encodings(relay: RelayProcess, publisher: Client, subscriber: Client) 
         sent = sorted(await publisher.sent(), key=lambda s: s.width)
         figure = ", ".join(f"{s.rid or '-'} {s.width}: {s.frames} frames" for s in sent)
         checks.append(Check("three encodings of a lone publisher", figure, sum(s.frames > 30 for s in sent) == 3))
-        await subscriber.join(relay.ws_url, relay.token("two", room=room))
+        await enter(relay, subscriber, "two", room)
 
         async def has_frames() -> bool:
             return (await subscriber.state()).of("one").frames_decoded > 0

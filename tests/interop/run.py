@@ -34,9 +34,9 @@ async def run(names: list[str], *, pairs: bool, together: bool) -> bool:
                 legs += found
         if together:
             checks += await everybody(relay, list(clients.values()))
-            if "chromium-new" in clients and len(clients) > 1:
-                other = clients.get("chromium-old") or next(c for n, c in clients.items() if n != "chromium-new")
-                checks += await encodings(relay, clients["chromium-new"], other)
+            others = [client for name, client in clients.items() if name != "chromium-new" and client.chooses_size]
+            if "chromium-new" in clients and others:
+                checks += await encodings(relay, clients["chromium-new"], others[0])
             for check in checks:
                 print(f"{'ok  ' if check.passed else 'FAIL'} {check.what}: {check.figure}", flush=True)
         titles = [client.name for client in clients.values()]

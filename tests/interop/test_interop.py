@@ -1,5 +1,7 @@
 """The part of `make interop` that every test run can afford: the oldest and newest clients of each kind, once."""
 
+import re
+
 import pytest
 
 from tests.interop.clients.base import State
@@ -14,11 +16,22 @@ def failures(results: list[Leg] | list[Check]) -> list[str]:
     return [str(result) for result in results if not result.passed]
 
 
+# Rule 6 of DESIGN §3: what must not be mapped into a relay that has carried a call.
+CODECS = re.compile(r"libav|vpx|opus|dav1d|x26[45]|openh264|ctranslate2|swscale|pylibsrtp", re.I)
+
+
 @pytest.mark.browser
-@pytest.mark.parametrize(("one", "two"), [("chromium-old", "python-new"), ("firefox-new", "chromium-new")])
+@pytest.mark.parametrize(
+    ("one", "two"), [("chromium-old", "python-new"), ("firefox-new", "chromium-new"), ("built-in", "python-old")]
+)
 async def test_two_clients_exchange_audio_video_and_data(one: str, two: str) -> None:
     async with relay_process() as relay, cast([one, two]) as clients:
         assert failures(await pair(relay, clients[one], clients[two])) == []
+        assert CODECS.findall(relay.maps()) == []
+
+
+def test_a_codec_in_the_maps_is_found() -> None:
+    assert CODECS.findall("7f00-7f01 r-xp 00000000 08:01 42 /usr/lib/x86_64-linux-gnu/libvpx.so.7.0.0") == ["vpx"]
 
 
 async def test_mute_leave_and_rejoin_are_seen_in_time() -> None:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.interop.clients.base import Client
+from tests.interop.clients.builtin import built_in
 from tests.interop.clients.livekit_js import livekit_js
 from tests.interop.clients.livekit_python import livekit_python
 
@@ -26,6 +27,7 @@ CAST: dict[str, Start] = {
     ),
     # The newest SDK is the one of the test environment.
     "python-new": lambda: livekit_python(Path(sys.executable), version("livekit")),
+    "built-in": built_in,
 }
 
 

@@ -24,8 +24,9 @@ class LiveKitJs:
         self.name = name
         self.page = page
 
-    async def join(self, url: str, token: str) -> None:
+    async def join(self, url: str, token: str, *, room: str, identity: str) -> str:
         await self.page.evaluate("async (u, t) => { await client.join(u, t); }", url, token)
+        return identity
 
     async def publish(self, *, audio: bool, video: bool, width: int = 640, height: int = 360, fps: int = 15) -> None:
         call = "async (...a) => { await client.publish(...a); }"
