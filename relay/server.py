@@ -45,7 +45,7 @@ class Server:
         self._strict = strict
         self._refusals: dict[str, int] = {}
         self._plane: Plane | None = None
-        self._conference: Conference | None = None
+        self.conference: Conference | None = None
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
 
@@ -61,7 +61,7 @@ class Server:
         )
         await plane.start()
         tiers = TierTable({customer.name: customer.tier for customer in config.customers})
-        conference = self._conference = Conference(plane, config.limits, tiers)
+        conference = self.conference = Conference(plane, config.limits, tiers)
         conference.start()
         keys = Keyring(config.keys)
         doorman = Doorman(config.limits, trust_forwarded=config.server.trust_forwarded)
@@ -85,7 +85,14 @@ class Server:
         )
         self.http_port = self._listener.sockets[0].getsockname()[1]
         candidates = [f"{address.advertised_ip}:{address.port}" for address in plane.candidates]
-        log.info("ready", page=self.origin, http_port=self.http_port, media=candidates, version=version())
+        log.info(
+            "ready",
+            page=self.origin,
+            http_port=self.http_port,
+            media=candidates,
+            workers=config.media.workers,
+            version=version(),
+        )
 
     @property
     def origin(self) -> str:
@@ -98,12 +105,12 @@ class Server:
         """Tell every client that it is over, close everything, give everything back."""
         if self._listener is not None:
             self._listener.close()
-        if self._conference is not None:
-            self._conference.drain()
+        if self.conference is not None:
+            self.conference.drain()
         if self._runner is not None:
             await self._runner.cleanup()
-        if self._conference is not None:
-            await self._conference.stop()
+        if self.conference is not None:
+            await self.conference.stop()
         if self._plane is not None:
             await self._plane.stop()
         log.info("stopped")

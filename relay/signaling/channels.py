@@ -6,11 +6,19 @@ cannot keep up is told to come back rather than left with a hole it cannot see.
 
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
-from relay.signaling.transports import ChannelClosed, MessageTooLarge, TransportDriver
+from relay.session import ChannelClosed, MessageTooLarge
 
 # As much as may wait on the signalling socket; some seconds of the fastest data stream.
 MAX_WAITING_BYTES = 1 << 20
+
+
+class Sender(Protocol):
+    """What carries channels: a transport's driver."""
+
+    def send(self, channel: int, data: bytes) -> bool:
+        """Send one message; False when the channel is full now.   Errors: ChannelClosed, MessageTooLarge."""
 
 
 class DataPipe:
@@ -20,12 +28,12 @@ class DataPipe:
         self.dropped = 0
         self._reliable_label = reliable_label
         self._on_overflow = on_overflow
-        self._channels: dict[str, list[tuple[TransportDriver, int]]] = {}
+        self._channels: dict[str, list[tuple[Sender, int]]] = {}
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._overflowed = False
 
-    def opened(self, driver: TransportDriver, channel: int, label: str, *, preferred: bool) -> None:
+    def opened(self, driver: Sender, channel: int, label: str, *, preferred: bool) -> None:
         """Note an open channel."""
         channels = self._channels.setdefault(label, [])
         if preferred:
@@ -33,7 +41,7 @@ class DataPipe:
         else:
             channels.append((driver, channel))
 
-    def closed(self, driver: TransportDriver, channel: int) -> None:
+    def closed(self, driver: Sender, channel: int) -> None:
         """Note that a channel is gone."""
         for channels in self._channels.values():
             if (driver, channel) in channels:

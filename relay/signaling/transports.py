@@ -18,7 +18,6 @@ from relay.sdp import Role
 from relay.session import (
     AssociationClosed,
     Certificate,
-    ChannelClosed,
     ChannelClosedEvent,
     ChannelDrained,
     ChannelFull,
@@ -26,7 +25,6 @@ from relay.session import (
     DatagramReady,
     HandshakeFailed,
     MessageReceived,
-    MessageTooLarge,
     SrtpKeysReady,
     Transport,
     TransportClosed,
@@ -260,6 +258,3 @@ class TransportDriver:
         )
         self.is_connected = True
         self._owner.on_connected(self)
-
-
-__all__ = ["ChannelClosed", "MessageTooLarge", "TransportDriver", "TransportOwner", "handshake_pool"]

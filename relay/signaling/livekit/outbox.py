@@ -75,6 +75,7 @@ class Outbox:
         self.strict = strict
         self.max_queued_bytes = max_queued_bytes
         self.queued_bytes = 0
+        self.violations = 0
         self.on_ready = on_ready
         self.on_overflow = on_overflow
         self.is_open = False
@@ -93,6 +94,7 @@ class Outbox:
             return False
         wrong = frame.wrong or self._wrong_here(frame)
         if wrong:
+            self.violations += 1
             if self.strict:
                 raise OutboxViolation(wrong)
             log.error("dropped a message that would have hurt a client", kind=frame.kind, why=wrong)

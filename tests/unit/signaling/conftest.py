@@ -1,6 +1,5 @@
 """A real relay on loopback, in this process and on this loop, with strict outboxes."""
 
-import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -8,28 +7,10 @@ import aiohttp
 import pytest
 from livekit.protocol import rtc
 
-from relay.config import ApiKey, Config, load
 from relay.server import Server
-from tests.unit.signaling.tokens import OTHER_SECRET, SECRET, token
+from tests.support.local_relay import SECRET, settings, token
 
 FIRST_S = 5.0
-
-
-def settings(**limits: int) -> Config:
-    """Return settings for a relay on free ports of loopback, with the keys of two customers."""
-    config = load(
-        None,
-        environ={},
-        overrides={
-            "server.bind_ip": ("127.0.0.1", "a test"),
-            "server.http_port": (0, "a test"),
-            "media.udp_port": (0, "a test"),
-            "media.bind_ips": (("127.0.0.1",), "a test"),
-        },
-        dev=True,
-    )
-    keys = (ApiKey("akey", SECRET, "acme"), ApiKey("bkey", OTHER_SECRET, "other"))
-    return dataclasses.replace(config, keys=keys, limits=dataclasses.replace(config.limits, **limits))
 
 
 class Signal:

@@ -8,8 +8,8 @@ import pytest
 
 from relay.server import Server
 from relay.signaling import invites
+from tests.support.local_relay import KEYS, SECRET, token
 from tests.unit.signaling.test_tokens import REFUSALS
-from tests.unit.signaling.tokens import KEYS, SECRET, token
 
 UPGRADE = {
     "Connection": "Upgrade",

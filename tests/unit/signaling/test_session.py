@@ -9,8 +9,8 @@ from google.protobuf import json_format
 from livekit.protocol import models, rtc
 
 from relay.server import Server
+from tests.support.local_relay import OTHER_SECRET, token
 from tests.unit.signaling.descriptions import CHROMIUM, answer_to, recorded, without_sending
-from tests.unit.signaling.tokens import OTHER_SECRET, token
 
 P = models.ParticipantInfo
 AUDIO, VIDEO = models.TrackType.AUDIO, models.TrackType.VIDEO
@@ -428,7 +428,7 @@ async def test_text_is_answered_in_text(connect, relay, http) -> None:
             pass
     binary = await connect("binary")
     await binary.socket.send_str('{"ping": "1"}')
-    while (message := await binary.socket.receive(timeout=5)).type is not aiohttp.WSMsgType.TEXT:
+    while (await binary.socket.receive(timeout=5)).type is not aiohttp.WSMsgType.TEXT:
         pass
 
 

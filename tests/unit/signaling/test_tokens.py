@@ -14,7 +14,7 @@ from relay.errors import Refused
 from relay.policy.tiers import RoomKey
 from relay.rooms.permissions import Permission, Source
 from relay.signaling.livekit.tokens import read_grant, refresh
-from tests.unit.signaling.tokens import KEYS, OTHER_SECRET, SECRET, token
+from tests.support.local_relay import KEYS, OTHER_SECRET, SECRET, token
 
 
 def test_a_token_of_livekit_api_is_read_whole() -> None:

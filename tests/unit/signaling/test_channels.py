@@ -1,0 +1,85 @@
+"""Messages towards a participant whose data channel is full, closed or not open yet."""
+
+from relay.session import ChannelClosed, MessageTooLarge
+from relay.signaling.channels import MAX_WAITING_BYTES, DataPipe
+
+
+class Channel:
+    """The far end of a channel with room for `room` messages; `fault` is raised instead."""
+
+    def __init__(self, room: int, fault: Exception | None = None) -> None:
+        self.room = room
+        self.fault = fault
+        self.got: list[bytes] = []
+
+    def send(self, channel: int, data: bytes) -> bool:
+        if self.fault is not None:
+            raise self.fault
+        if len(self.got) >= self.room:
+            return False
+        self.got.append(data)
+        return True
+
+
+def pipe_over(channel: Channel) -> tuple[DataPipe, list[str]]:
+    overflows: list[str] = []
+    pipe = DataPipe(lambda: overflows.append("overflow"), reliable_label="_reliable")
+    for number, label in enumerate(("_reliable", "_lossy")):
+        pipe.opened(channel, number, label, preferred=True)
+    return pipe, overflows
+
+
+def test_before_a_channel_is_open_messages_are_dropped_and_counted() -> None:
+    pipe = DataPipe(lambda: None, reliable_label="_reliable")
+    pipe.send("_reliable", b"a")
+    assert pipe.dropped == 1
+
+
+def test_reliable_messages_wait_in_order() -> None:
+    channel = Channel(2)
+    pipe, overflows = pipe_over(channel)
+    messages = [bytes([number]) for number in range(8)]
+    for message in messages:
+        pipe.send("_reliable", message)
+    assert channel.got == messages[:2]
+    for room in (3, 3, 6, 20):
+        channel.room = room
+        pipe.has_room()
+        assert channel.got == messages[: min(room, 8)]
+    assert not overflows and pipe.dropped == 0
+
+
+def test_lossy_messages_are_dropped_rather_than_late() -> None:
+    channel = Channel(1)
+    pipe, _ = pipe_over(channel)
+    pipe.send("_lossy", b"a")
+    pipe.send("_lossy", b"b")
+    channel.room = 9
+    pipe.has_room()
+    assert channel.got == [b"a"] and pipe.dropped == 1
+
+
+def test_who_does_not_read_is_given_up_once() -> None:
+    channel = Channel(0)
+    pipe, overflows = pipe_over(channel)
+    for _ in range(MAX_WAITING_BYTES // 1000 + 5):
+        pipe.send("_reliable", bytes(1000))
+    assert overflows == ["overflow"]
+
+
+def test_a_closed_channel_or_a_giant_message_harms_nothing() -> None:
+    for fault in (ChannelClosed("gone"), MessageTooLarge("70000")):
+        pipe, overflows = pipe_over(Channel(9, fault))
+        pipe.send("_reliable", b"a")
+        assert pipe.dropped == 1 and not overflows
+
+
+def test_the_preferred_transport_wins_and_the_other_steps_in() -> None:
+    first, second = Channel(9), Channel(9)
+    pipe = DataPipe(lambda: None, reliable_label="_reliable")
+    pipe.opened(first, 1, "_reliable", preferred=False)
+    pipe.opened(second, 1, "_reliable", preferred=True)
+    pipe.send("_reliable", b"a")
+    pipe.closed(second, 1)
+    pipe.send("_reliable", b"b")
+    assert (second.got, first.got) == ([b"a"], [b"b"])
