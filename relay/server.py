@@ -90,7 +90,6 @@ class Server:
             page=self.origin,
             http_port=self.http_port,
             media=candidates,
-            workers=config.media.workers,
             version=version(),
         )
 
