@@ -53,6 +53,8 @@ export class LocalMedia {
         }
       }
       for (const source of sources) this.#note(source, { busy: false });
+      // Whoever joined faster than the camera opened is in the call already.
+      this.onChange();
       await this.refreshDevices();
     });
   }
