@@ -192,6 +192,20 @@ def test_the_longest_unheard_tuple_makes_place_unless_it_is_nominated():
     assert ice.selected == 0
 
 
+def test_the_selected_tuple_never_makes_place():
+    """Not after a restart, which takes its nomination, and not when it is the one unheard for longest."""
+    for is_restarted in (True, False):
+        ice = nominated((1, HIGH, 0))
+        if is_restarted:
+            ice.begin_generation()
+        for port in range(2, 12):
+            ice.on_check(IP, port, LOW, False, (10 + port) * S)
+        assert ice.selected == ice.find(IP, 1) == 0
+    ice = nominated(*((port, HIGH - port, 0.1 * port) for port in range(1, 9)))
+    assert ice.on_check(IP, 9, LOW, False, 21 * S) == (1, False)
+    assert ice.selected == ice.find(IP, 1) == 0
+
+
 def test_a_table_of_nominated_tuples_refuses_more_until_one_is_silent():
     ice = nominated(*((port, HIGH + port, 0.1 * port) for port in range(1, 9)))
     assert ice.on_check(IP, 9, LOW, True, 5 * S) == (NAMES["E_LIMIT"], False)
