@@ -159,6 +159,9 @@ class Association:
             item = self._read_message() if kind == lib.VEIL_MESSAGE else self._read_notice(kind)
             if item is not None:
                 yield item
+            if isinstance(item, Lost | TooLong):
+                # Nothing but closing makes sense now, and usrsctp would repeat a loss for ever.
+                return
 
     def _read_message(self) -> Item | None:
         stream, ppid, length = _item.stream, _item.ppid, _item.length
