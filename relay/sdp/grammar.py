@@ -13,7 +13,7 @@ from relay.sdp.errors import SdpError
 # A browser in a call with a hundred others writes about 150 kB.
 MAX_BYTES = 262_144
 # Longest line seen is a Chromium candidate or extmap below 200 bytes; eight thousand leave room for long fmtp values.
-MAX_LINE_BYTES = 8_192
+MAX_LINE_CHARACTERS = 8_192
 # An m-line is a track; nobody can show more than a few dozen, and removed ones stay as dead lines.
 MAX_SECTIONS = 256
 
@@ -171,8 +171,8 @@ def _numbered_lines(text: str | bytes) -> list[tuple[int, str, str]]:
             continue
         if blank:
             raise SdpError("an empty line stands only at the end", blank)
-        if len(line) > MAX_LINE_BYTES:
-            raise SdpError(f"a line has at most {MAX_LINE_BYTES} bytes", number)
+        if len(line) > MAX_LINE_CHARACTERS:
+            raise SdpError(f"a line has at most {MAX_LINE_CHARACTERS} characters", number)
         if len(line) < 2 or line[1] != "=":
             raise SdpError(f"a line is a letter, '=' and a value, not {shortened(line)}", number)
         if "\0" in line or "\r" in line:
