@@ -20,6 +20,8 @@ ctypedef struct IceLite:               # zero-initialise, then ice_reset
     uint8_t ufrag_bytes
     uint8_t password[128]
     uint8_t password_bytes
+    uint8_t previous_ufrag[64]
+    uint8_t previous_ufrag_bytes
     uint8_t previous_password[128]     # before an ICE restart; still answered until the first check with the new one
     uint8_t previous_password_bytes
     IceTuple tuples[8]

@@ -45,6 +45,7 @@ cdef void ice_begin_generation(IceLite* ice) noexcept nogil:
         ice.tuples[i].nominated = 0
     memset(ice.previous_password, 0, sizeof(ice.previous_password))
     ice.previous_password_bytes = 0
+    ice.previous_ufrag_bytes = 0
 
 
 cdef int ice_find(const IceLite* ice, const SockAddr* remote, uint16_t socket_index) noexcept nogil:

@@ -25,7 +25,7 @@ from relaycore.reports cimport (
 )
 from relaycore.routes cimport (
     Egress, Encoding, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
-    add_stream, emit, find_by_tuple, find_by_ufrag, find_stream, forget_tuple, remember_tuple, schedule,
+    add_stream, emit, find_by_tuple, find_by_ufrag, find_stream, forget_tuple, remember_tuple, retire_credentials, schedule,
 )
 from relaycore.rtp cimport RtpHeader, parse_rtp, take_rtp_padding
 from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop
@@ -71,7 +71,7 @@ cdef void _receive_stun(Engine* e, const uint8_t* buf, Py_ssize_t n, const SockA
     cdef uint16_t evicted_socket[8]
     cdef int i, index
     cdef int selected_changed = 0
-    cdef bint first
+    cdef bint first, is_current
     cdef Event event
     cdef int code = parse_stun_request(buf, n, &r)
     e.counters.stun_received += 1
@@ -87,19 +87,16 @@ cdef void _receive_stun(Engine* e, const uint8_t* buf, Py_ssize_t n, const SockA
         e.counters.stun_refused += 1
         count_error(e, code)
         return
-    password = t.ice.password
-    password_bytes = t.ice.password_bytes
+    is_current = r.local_ufrag_bytes == t.ice.ufrag_bytes and memcmp(r.username, t.ice.ufrag, t.ice.ufrag_bytes) == 0
+    password = &t.ice.password[0] if is_current else &t.ice.previous_password[0]
+    password_bytes = t.ice.password_bytes if is_current else t.ice.previous_password_bytes
     code = check_stun_integrity(buf, n, &r, password, password_bytes)
-    if code < 0 and t.ice.previous_password_bytes:
-        password = t.ice.previous_password
-        password_bytes = t.ice.previous_password_bytes
-        code = check_stun_integrity(buf, n, &r, password, password_bytes)
-    elif code == 0:
-        t.ice.previous_password_bytes = 0
     if code < 0:
         e.counters.stun_refused += 1
         count_error(e, code)
         return
+    if is_current:
+        retire_credentials(e, t)
     if r.unknown_count:
         _answer(e, t, &r, 420, remote, socket_index, password, password_bytes)
         return

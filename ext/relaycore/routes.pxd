@@ -187,6 +187,7 @@ cdef RtpStream* find_stream(Transport* t, uint32_t ssrc) noexcept nogil
 cdef Egress* find_by_ssrc(Engine* e, Transport* t, uint32_t ssrc) noexcept nogil
 
 cdef int add_transport(Engine* e, uint32_t id, const IceCommand* ice, int64_t now_ns) noexcept nogil
+cdef void retire_credentials(Engine* e, Transport* t) noexcept nogil
 cdef int set_ice(Engine* e, Transport* t, const IceCommand* ice, int64_t now_ns) noexcept nogil
 cdef int remember_tuple(Engine* e, Transport* t, const SockAddr* remote, uint16_t socket_index) noexcept nogil
 cdef void forget_tuple(Engine* e, const SockAddr* remote, uint16_t socket_index) noexcept nogil

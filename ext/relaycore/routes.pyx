@@ -5,7 +5,7 @@ from libc.string cimport memcmp, memcpy, memset
 from relaycore.errs cimport (
     E_INVALID, E_LIMIT, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_STREAM,
 )
-from relaycore.icelite cimport ICE_MAX_TUPLES, ICE_NO_TUPLE, ice_find, ice_reset
+from relaycore.icelite cimport ICE_MAX_TUPLES, ICE_NO_TUPLE, ice_begin_generation, ice_find, ice_reset
 from relaycore.mailbox cimport (
     MAX_CNAME, MAX_CODECS, MAX_RIDS, MAX_SSRCS, EV_ACK, Event, IceCommand, ReceiverCommand, EgressCommand, mailbox_emit,
 )
@@ -129,6 +129,8 @@ cdef Transport* find_by_ufrag(Engine* e, const uint8_t* ufrag, Py_ssize_t n) noe
     t = e.transports[i]
     if t.ice.ufrag_bytes == n and memcmp(t.ice.ufrag, ufrag, <size_t>n) == 0:
         return t
+    if t.ice.previous_ufrag_bytes == n and memcmp(t.ice.previous_ufrag, ufrag, <size_t>n) == 0:
+        return t
     return NULL
 
 
@@ -161,6 +163,13 @@ cdef Egress* find_by_ssrc(Engine* e, Transport* t, uint32_t ssrc) noexcept nogil
     return NULL if i == TABLE_MISSING or i == SSRC_SPENT else e.egresses[i]
 
 
+cdef void retire_credentials(Engine* e, Transport* t) noexcept nogil:
+    """Forget the credentials before the last restart, and the nominations made under them."""
+    if t.ice.previous_ufrag_bytes:
+        table_remove(&e.by_ufrag, hash_bytes(t.ice.previous_ufrag, t.ice.previous_ufrag_bytes, e.hash_seed))
+        ice_begin_generation(&t.ice)
+
+
 cdef int set_ice(Engine* e, Transport* t, const IceCommand* ice, int64_t now_ns) noexcept nogil:
     """Give the transport (new) local credentials; the former password stays valid until the first check with the new one."""
     cdef uint64_t key
@@ -172,7 +181,10 @@ cdef int set_ice(Engine* e, Transport* t, const IceCommand* ice, int64_t now_ns)
     if table_put(&e.by_ufrag, key, t.index) < 0:
         return E_MEMORY
     if t.ice.ufrag_bytes:
-        table_remove(&e.by_ufrag, hash_bytes(t.ice.ufrag, t.ice.ufrag_bytes, e.hash_seed))
+        # The former pair is still checked until the peer knows the new one (RFC 8445 section 9).
+        retire_credentials(e, t)
+        memcpy(t.ice.previous_ufrag, t.ice.ufrag, sizeof(t.ice.ufrag))
+        t.ice.previous_ufrag_bytes = t.ice.ufrag_bytes
         memcpy(t.ice.previous_password, t.ice.password, sizeof(t.ice.password))
         t.ice.previous_password_bytes = t.ice.password_bytes
         # A restart proves that the peer is there: give it the full time to check again.
@@ -267,6 +279,7 @@ cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
             key = _tuple_key(e, &t.ice.tuples[i].remote, t.ice.tuples[i].socket_index)
             if table_get(&e.by_tuple, key) == t.index:
                 table_remove(&e.by_tuple, key)
+    retire_credentials(e, t)
     table_remove(&e.by_ufrag, hash_bytes(t.ice.ufrag, t.ice.ufrag_bytes, e.hash_seed))
     table_remove(&e.by_transport_id, t.id)
     timers_cancel(&e.timers, t.index)

@@ -71,19 +71,38 @@ def test_media_never_moves_the_selected_pair_but_a_nominating_check_does():
     assert bench.subscriber.rtp == []
 
 
-def test_ice_restart_takes_the_new_password_and_keeps_the_old_until_it_was_used():
+def test_after_an_ice_restart_the_old_credentials_serve_until_the_new_ones_are_used():
     bench = Bench(connect=False)
     peer = bench.publisher
     bench.ok("set_ice", 1, "newfragment", "n" * 24)
-    # The peer has not seen the answer yet: its checks carry the old ufrag, which is no longer ours.
+    # The peer has not seen the answer yet: its consent checks still carry the old pair.
     bench.receive(peer.check())
-    assert peer.stun == []
+    assert len(peer.stun) == 1
+    # Old and new do not mix.
     bench.receive(stun_check("newfragment", peer.password))
+    bench.receive(stun_check(peer.ufrag, "n" * 24))
     assert len(peer.stun) == 1
     bench.receive(stun_check("newfragment", "n" * 24))
     assert len(peer.stun) == 2
-    bench.receive(stun_check("newfragment", peer.password))
+    bench.receive(peer.check())
     assert len(peer.stun) == 2
+
+
+def test_a_restarted_nomination_wins_at_once_over_the_old_one():
+    bench = Bench(connect=False)
+    bench.receive(bench.publisher.check(priority=2_000_000_000))
+    bench.ok("set_ice", 1, "newfragment", "n" * 24)
+    bench.receive(stun_check("newfragment", "n" * 24, priority=5), ELSEWHERE)
+    assert bench.taken(EventKind.ICE_SELECTED)[-1] == (EventKind.ICE_SELECTED, 1, ELSEWHERE)
+
+
+def test_a_ufrag_of_two_restarts_ago_is_free_again():
+    bench = Bench(connect=False)
+    first = (bench.publisher.ufrag, bench.publisher.password)
+    bench.ok("set_ice", 1, "newfragment", "n" * 24)
+    assert bench.command("add_transport", 9, *first) == E_INVALID
+    bench.ok("set_ice", 1, "newerfragment", "n" * 24)
+    bench.ok("add_transport", 9, *first)
 
 
 def test_two_transports_cannot_share_a_ufrag():
