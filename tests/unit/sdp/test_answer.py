@@ -399,6 +399,17 @@ def test_one_payload_type_has_one_format_line_over_the_bundle():
     assert opus_lines(answered) == ["111 minptime=10;useinbandfec=1;stereo=1"] * 3
 
 
+def test_a_format_line_that_differs_between_sections_is_answered_as_the_first_had_it():
+    def h264(mid: str, level: str) -> list[str]:
+        fmtp = f"a=fmtp:102 packetization-mode=1;profile-level-id=42e0{level}"
+        return section("video", mid, "102", "a=rtpmap:102 H264/90000", fmtp)
+
+    answered = answer(offer(h264("0", "1f"), h264("1", "34")))
+    assert [values(each, "fmtp") for each in sections(answered)] == [
+        ["102 packetization-mode=1;profile-level-id=42e01f"]
+    ] * 2
+
+
 def test_red_is_answered_first_where_allowed_and_nowhere_else():
     text = offer(*(section("audio", mid, "111 63", *OPUS, *RED) for mid in "01"))
     answered = answer(text, {"1": TrackOptions(red=True)})
