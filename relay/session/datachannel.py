@@ -46,7 +46,10 @@ MAX_CHANNELS = 64
 """Open or closing at once. LiveKit clients use three."""
 
 MAX_BUFFERED_BYTES = 1_048_576
-"""Per channel, waiting here; as many bytes as libwebrtc's old limit of 16 MB would be seconds too late."""
+"""Per channel, waiting here. At 1 Mbit/s this is 8 s of delay; libwebrtc's 16 MB would be two minutes."""
+
+MAX_BUFFERED_MESSAGES = 8_192
+"""Per channel: a message of one byte costs a hundred in Python, so bytes alone would not bound memory."""
 
 MAX_TRANSPORT_BYTES = 4 * MAX_BUFFERED_BYTES
 """Over all channels of a transport, so that many channels are no way around the limit of one."""
@@ -89,6 +92,15 @@ class Channel:
     def state(self) -> ChannelState:
         return self.machine.state
 
+    @property
+    def has_room(self) -> bool:
+        """Whether so little waits that a sender who was refused should try again."""
+        return (
+            self.pending_bytes <= LOW_WATER_BYTES
+            and len(self.pending) <= MAX_BUFFERED_MESSAGES // 4
+            and self.state is not ChannelState.CLOSING
+        )
+
 
 class DataChannels:
     """All channels and the association below them. Everything but construction happens on the event loop's thread."""
@@ -111,14 +123,29 @@ class DataChannels:
         self.events: list[Event] = []
         self.outgoing: list[bytes] = []
         self.next_timeout_ns: int | None = None
-        self.counters = dict.fromkeys(
-            ("unknown_stream", "unknown_ppid", "bad_dcep", "refused_channels", "late_messages"), 0
+        self._counters = dict.fromkeys(
+            (
+                "unknown_stream", "unknown_ppid", "bad_dcep", "refused_channels", "late_messages", "refused_packets",
+                "unsent_packets",
+            ),
+            0,
         )
 
     @property
     def state(self) -> AssociationState:
         """Where the association is."""
         return self._machine.state
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the peer sent that was of no use, by reason; `unsent_packets` are ours that found a queue full."""
+        self._count_packets()
+        return dict(self._counters)
+
+    def _count_packets(self) -> None:
+        if self._association is not None:
+            self._counters["refused_packets"] = self._association.refused_packets
+            self._counters["unsent_packets"] = self._association.dropped_packets
 
     # The association's life.
 
@@ -197,6 +224,7 @@ class DataChannels:
         """The association is over: every channel with it, one event each, then one for itself."""
         self._machine.fire(trigger)
         if self._association is not None:
+            self._count_packets()
             self.outgoing += self._association.close()
             self._association = None
         for channel in list(self._channels.values()):
@@ -261,10 +289,11 @@ class DataChannels:
             raise MessageTooLarge(f"{len(data)} bytes, at most {self._max_message_bytes} may be sent")
         if (
             channel.pending_bytes + len(data) > MAX_BUFFERED_BYTES
+            or len(channel.pending) >= MAX_BUFFERED_MESSAGES
             or self._total_bytes + len(data) > MAX_TRANSPORT_BYTES
         ):
             channel.full = True
-            raise ChannelFull(f"{channel.pending_bytes} bytes wait in channel {number}")
+            raise ChannelFull(f"{channel.pending_bytes} bytes in {len(channel.pending)} messages wait in channel {number}")
         if data:
             self._queue(channel, dcep.PPID_BINARY if binary else dcep.PPID_TEXT, data)
         else:
@@ -318,7 +347,7 @@ class DataChannels:
             if not channel.pending:
                 self._sending.pop()
                 self._reset_when_empty(channel)
-            if channel.full and channel.pending_bytes <= LOW_WATER_BYTES and channel.state is not ChannelState.CLOSING:
+            if channel.full and channel.has_room:
                 channel.full = False
                 self.events.append(ChannelDrained(channel.number))
 
@@ -329,9 +358,9 @@ class DataChannels:
         if message.ppid == dcep.PPID_DCEP:
             self._on_dcep(message, channel)
         elif channel is None:
-            self.counters["unknown_stream"] += 1
+            self._counters["unknown_stream"] += 1
         elif channel.state is ChannelState.CLOSING:
-            self.counters["late_messages"] += 1
+            self._counters["late_messages"] += 1
         else:
             self._on_user_message(message, channel)
 
@@ -340,7 +369,7 @@ class DataChannels:
         if message.ppid in (dcep.PPID_TEXT_EMPTY, dcep.PPID_BINARY_EMPTY):
             data = b""
         elif message.ppid not in (dcep.PPID_TEXT, dcep.PPID_BINARY):
-            self.counters["unknown_ppid"] += 1
+            self._counters["unknown_ppid"] += 1
             return
         self._acknowledged(channel)
         binary = message.ppid in (dcep.PPID_BINARY, dcep.PPID_BINARY_EMPTY)
@@ -351,15 +380,15 @@ class DataChannels:
             if channel is not None and not channel.by_remote:
                 self._acknowledged(channel)
             else:
-                self.counters["bad_dcep"] += 1
+                self._counters["bad_dcep"] += 1
             return
         opened = dcep.parse_open(message.data)
         if opened is None or message.stream % 2 == self._parity or channel is not None:
             # RFC 8832 §6: a bad message, an id of our parity or one in use closes that channel and is not answered.
-            self.counters["bad_dcep"] += 1
+            self._counters["bad_dcep"] += 1
             self._refuse(message.stream, channel)
         elif len(self._channels) >= MAX_CHANNELS or message.stream >= self._stream_limit:
-            self.counters["refused_channels"] += 1
+            self._counters["refused_channels"] += 1
             self._refuse(message.stream, None)
         else:
             channel = self._add(opened, by_remote=True, stream=message.stream)

@@ -18,7 +18,13 @@ from relay.session import (
     TransportState,
     dcep,
 )
-from relay.session.datachannel import LOW_WATER_BYTES, MAX_BUFFERED_BYTES, MAX_CHANNELS, MAX_TRANSPORT_BYTES
+from relay.session.datachannel import (
+    LOW_WATER_BYTES,
+    MAX_BUFFERED_BYTES,
+    MAX_BUFFERED_MESSAGES,
+    MAX_CHANNELS,
+    MAX_TRANSPORT_BYTES,
+)
 from tests.support.session_link import Link, fingerprints, run_in_real_time
 
 
@@ -213,6 +219,15 @@ def test_a_slow_receiver_fills_the_channel_and_drains_it() -> None:
     link.run(60_000, lambda: len(messages(link, link.client)) == sent)
     assert len(messages(link, link.client)) == sent
     link.close()
+
+
+def test_small_messages_are_bounded_by_number(link: Link) -> None:
+    channel = link.server.open_channel("c")
+    with pytest.raises(ChannelFull, match=f"in {MAX_BUFFERED_MESSAGES} messages"):
+        for _ in range(MAX_BUFFERED_MESSAGES + 1):
+            link.server.send(channel, b"x")
+    link.run(60_000, lambda: bool(link.of(link.server, ChannelDrained)))
+    assert link.of(link.server, ChannelDrained) == [ChannelDrained(channel)]
 
 
 def test_many_channels_are_no_way_around_the_limit(link: Link) -> None:
