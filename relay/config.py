@@ -217,8 +217,8 @@ class Limits:
     )
     waiting_connections: Count = option(
         1_000,
-        "Connections that have shown no valid token yet; further ones are refused at once, so that noise "
-        "cannot exhaust file descriptors.",
+        "Connections that have shown no valid token yet; for each further one the oldest of them is closed, so that "
+        "noise neither exhausts file descriptors nor shuts the door on others.",
     )
     join_timeout_s: Seconds = option(
         60,

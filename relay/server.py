@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import resource
 import signal
 import ssl
 from collections.abc import Callable
@@ -64,7 +65,9 @@ class Server:
         conference = self.conference = Conference(plane, config.limits, tiers)
         conference.start()
         keys = Keyring(config.keys)
-        doorman = Doorman(config.limits, trust_forwarded=config.server.trust_forwarded)
+        doorman = Doorman(
+            config.limits, trust_forwarded=config.server.trust_forwarded, refusals=self._refusals
+        )
         livekit = LivekitHttp(conference, keys, doorman, self._refusals, strict=self._strict)
         allows_dev_join = config.dev and ipaddress.ip_address(config.server.bind_ip).is_loopback
         client_api = ClientApi(keys, self._refusals, allows_dev_join=allows_dev_join)
@@ -140,6 +143,16 @@ def tls(config: Config) -> ssl.SSLContext | None:
     return context
 
 
+def allow_descriptors() -> int:
+    """Take as many file descriptors as the system allows; return how many.
+
+    The usual soft limit of 1,024 is there for programs that use select(); strangers' connections alone could reach it.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
+
+
 async def serve(config: Config, *, on_ready: Callable[[Server], None] | None = None) -> None:
     """Run a relay until SIGTERM or SIGINT."""
     stopping = asyncio.Event()
@@ -159,6 +172,7 @@ async def serve(config: Config, *, on_ready: Callable[[Server], None] | None = N
 def run(config: Config, *, on_ready: Callable[[Server], None] | None = None) -> int:
     """Run a relay in this process and return its exit code."""
     try:
+        allow_descriptors()
         with contextlib.suppress(KeyboardInterrupt):
             uvloop.run(serve(config, on_ready=on_ready))
     except VeilError:

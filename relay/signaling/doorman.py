@@ -1,8 +1,11 @@
 """Bounds the connections that nobody has vouched for yet.
 
 A connection is *waiting* until a request on it showed a valid token. There are only so many of those, and each has
-only so long; both bounds are needed, or slow or silent strangers would use up the file descriptors. Connections that
-were vouched for are counted per address.
+only so long; both bounds are needed, or slow or silent strangers would use up the file descriptors. When there are too
+many, the one that has waited longest goes: who means to join shows a token at once, and a flood of silent connections
+must shut out neither newcomers nor an orchestrator's health check. Connections that were vouched for are counted per
+address. What is turned away is counted by reason: `connection_displaced`, `connection_silent`, `http` (bytes that are
+no request).
 """
 
 import asyncio
@@ -11,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from relay.config import Limits
 from relay.log import get_logger
@@ -21,28 +25,48 @@ log = get_logger(__name__)
 WAITING_S = 30.0
 
 
-class _Closing(asyncio.Protocol):
-    """Hangs up."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
-
-
 class Doorman:
     """Makes the protocol of each accepted connection; call it as a protocol factory."""
 
-    def __init__(self, limits: Limits, *, trust_forwarded: bool, waiting_s: float = WAITING_S) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        trust_forwarded: bool,
+        refusals: dict[str, int] | None = None,
+        waiting_s: float = WAITING_S,
+    ) -> None:
         self._limits = limits
         self._trust_forwarded = trust_forwarded
+        self._refusals = refusals if refusals is not None else {}
         self._waiting_s = waiting_s
+        # In the order in which they came.
         self._waiting: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
         self._by_address: dict[str, int] = {}
-        self.refused = 0
 
     def factory(self, server: web.Server) -> Callable[[], asyncio.BaseProtocol]:
-        """Return a protocol factory over an aiohttp server that stops making them when too many wait."""
+        """Return a protocol factory over an aiohttp server that keeps the number of waiting connections bounded."""
         lost = server.connection_lost
+        count = self._count
+
+        class Handler(web.RequestHandler):
+            """A connection on which noise is counted; by default each line of it would log a traceback."""
+
+            __slots__ = ()
+
+            def handle_error(
+                self,
+                request: web.BaseRequest,
+                status: int = 500,
+                exc: BaseException | None = None,
+                message: str | None = None,
+            ) -> web.StreamResponse:
+                if not isinstance(exc, HttpProcessingError) or request.writer.output_size > 0:
+                    return super().handle_error(request, status, exc, message)
+                count("http")
+                response = web.Response(status=status, text="This is not a valid request.\n")
+                response.force_close()
+                return response
 
         def connection_lost(handler: Any, error: BaseException | None = None) -> None:
             self._forget(handler)
@@ -53,9 +77,11 @@ class Doorman:
 
         def accept() -> asyncio.BaseProtocol:
             if len(self._waiting) >= self._limits.waiting_connections:
-                self.refused += 1
-                return _Closing()
+                count("connection_displaced")
+                self._turn_away(next(iter(self._waiting)))
             protocol = server()
+            # The server makes handlers of its own class only; this one adds no state, so that the change is allowed.
+            protocol.__class__ = Handler
             loop = asyncio.get_running_loop()
             self._waiting[protocol] = loop.call_later(self._waiting_s, self._give_up, protocol)
             return protocol
@@ -99,7 +125,14 @@ class Doorman:
             timer.cancel()
 
     def _give_up(self, protocol: Any) -> None:
-        self._waiting.pop(protocol, None)
+        self._count("connection_silent")
+        self._turn_away(protocol)
+
+    def _turn_away(self, protocol: Any) -> None:
+        self._forget(protocol)
         transport = getattr(protocol, "transport", None)
         if transport is not None:
             transport.abort()
+
+    def _count(self, reason: str) -> None:
+        self._refusals[reason] = self._refusals.get(reason, 0) + 1

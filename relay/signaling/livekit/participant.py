@@ -132,7 +132,7 @@ class LivekitParticipant:
             is_agent=me.permission.agent,
         )
         if stamped is None:
-            self._refuse("data_packet")
+            self.refuse("data_packet")
             return
         for recipient in self._hall.room.data_recipients(me.sid, stamped.identities, stamped.sids):
             session = self._hall.sessions.get(recipient.sid)
@@ -164,7 +164,7 @@ class LivekitParticipant:
             else:
                 request.ParseFromString(frame)
         except (DecodeError, json_format.ParseError, UnicodeError, RecursionError):
-            self._refuse("signal_frame")
+            self.refuse("signal_frame")
             self._bad_frames += 1
             if self._bad_frames > MAX_BAD_FRAMES:
                 self.session.end(LeaveReason.STATE_MISMATCH)
@@ -190,14 +190,14 @@ class LivekitParticipant:
         except (SdpError, FingerprintRefused) as error:
             # An answer that does not fit would abort native clients; without one they give up by themselves.
             log.info("offer refused", participant=me.sid, why=str(error))
-            self._refuse("offer")
+            self.refuse("offer")
             return
         if not self.session.is_over:
             self._put(messages.answer(sdp, description.id))
 
     def _on_answer(self, description: rtc.SessionDescription) -> None:
         if self.session.subscriber is None or len(description.sdp) > self.session.conference.limits.sdp_bytes:
-            self._refuse("answer")
+            self.refuse("answer")
             return
         self.session.subscriber.answered(description.id, description.sdp)
 
@@ -303,7 +303,7 @@ class LivekitParticipant:
         self._hall.carry_out(intents)
 
     def _not_allowed(self, reason: int, sentence: str, **echo: Any) -> None:
-        self._refuse("request")
+        self.refuse("request")
         request_id = getattr(next(iter(echo.values())), "request_id", 0)
         self._put(
             rtc.SignalResponse(
@@ -316,7 +316,8 @@ class LivekitParticipant:
             )
         )
 
-    def _refuse(self, what: str) -> None:
+    def refuse(self, what: str) -> None:
+        """Count something of this client that was refused or dropped."""
         self._refusals[what] = self._refusals.get(what, 0) + 1
 
     @staticmethod

@@ -68,6 +68,10 @@ async def serve(request: web.Request, socket: web.WebSocketResponse, participant
         async for message in socket:
             if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
                 await participant.on_frame(message.data)
+            elif message.type is WSMsgType.ERROR:
+                # The socket has closed itself already.
+                is_too_big = getattr(message.data, "code", None) == WSCloseCode.MESSAGE_TOO_BIG
+                participant.refuse("signal_size" if is_too_big else "signal_protocol")
     finally:
         # What is queued may hold the `leave` that says why; a client that does not read it is not waited for.
         participant.on_signal_lost()

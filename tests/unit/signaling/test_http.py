@@ -1,6 +1,7 @@
 """What the relay answers over HTTP before anybody has joined."""
 
 import asyncio
+import contextlib
 import json
 
 import aiohttp
@@ -114,19 +115,51 @@ async def test_one_address_has_only_so_many_sockets(start, connect, http) -> Non
     await connect("bo", to=server)
 
 
-async def test_strangers_cannot_use_up_the_connections(start, http) -> None:
+async def test_strangers_can_use_up_neither_the_connections_nor_the_door(start, connect, http) -> None:
     server = await start(waiting_connections=3)
-    silent = [await asyncio.open_connection("127.0.0.1", server.http_port) for _ in range(3)]
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.http_port)
-    with pytest.raises((ConnectionError, AssertionError)):
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert await reader.read(), "closed without a word"
-    silent[0][1].close()
-    await asyncio.sleep(0.05)
-    async with http.get(at(server, "/healthz")) as answer:
-        assert answer.status == 200
+    ana = await connect("ana", to=server)
+    silent = [await asyncio.open_connection("127.0.0.1", server.http_port) for _ in range(6)]
+    for reader, _ in silent[:3]:
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b"", "the oldest go"
+    async with http.get(at(server, "/metrics")) as answer:
+        assert 'veil_refused_total{reason="connection_displaced"} 4.0' in await answer.text()
+    for reader, _ in silent[4:]:
+        assert not reader.at_eof(), "the youngest stay"
+    assert not ana.socket.closed, "and so does who has shown a token"
     for _, waiting in silent:
         waiting.close()
+
+
+@pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00\x01\x00", b"\x00\xff\r\n\r\n", b"GET / HTTP/1.1\r\nA\x00: b\r\n\r\n"])
+async def test_noise_is_counted_and_logs_no_traceback(noise: bytes, relay, http, caplog) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.http_port)
+    writer.write(noise)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.") and b" 400 " in answer.splitlines()[0]
+    assert "Traceback" not in caplog.text
+    async with http.get(at(relay, "/metrics")) as answer:
+        assert 'veil_refused_total{reason="http"} 1.0' in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b"\xc2\x84\0\0\0\0abcd", "signal_protocol"),
+        (b"\x89\xfe\x04\x00\0\0\0\0", "signal_protocol"),
+        (b"\x82\xff" + (3 << 20).to_bytes(8, "big") + b"\0\0\0\0", "signal_size"),
+    ],
+    ids=["compressed though never agreed", "ping longer than 125 bytes", "3 MiB"],
+)
+async def test_frames_that_break_the_rules_end_the_connection_and_are_counted(frame, reason, relay, connect, http) -> None:
+    ana = await connect("ana", to=relay)
+    ana.socket._writer.transport.write(frame)
+    async with asyncio.timeout(5):
+        while (await ana.socket.receive()).type not in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
+            pass
+    async with http.get(at(relay, "/metrics")) as answer:
+        assert f'veil_refused_total{{reason="{reason}"}} 1.0' in await answer.text()
 
 
 async def test_an_invite_becomes_a_token_for_its_room_only(relay, http) -> None:
