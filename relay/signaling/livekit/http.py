@@ -147,7 +147,7 @@ class LivekitHttp:
     def _refusal(self, request: web.Request, refused: Refused) -> web.Response:
         name = f"join_{refused.status}"
         self._refusals[name] = self._refusals.get(name, 0) + 1
-        return web.Response(status=refused.status, text=f"{refused.sentence}\n", headers=cors(request))
+        return web.Response(status=refused.status, text=refused.sentence, headers=cors(request))
 
 
 def endpoint(grant: Grant, client: ClientInfo) -> Endpoint:
