@@ -1,7 +1,7 @@
 """Sends messages to one participant over whichever data channel of that label is open.
 
-Lossy messages are dropped when the channel is full. Reliable ones wait, in order and bounded: a participant that
-cannot keep up is told to come back rather than left with a hole it cannot see.
+Lossy messages are dropped when the channel is full or not open yet. Reliable ones wait, in order and bounded: a
+participant that cannot keep up is told to come back rather than left with a hole it cannot see.
 """
 
 from collections import deque
@@ -40,6 +40,8 @@ class DataPipe:
             channels.insert(0, (driver, channel))
         else:
             channels.append((driver, channel))
+        if label == self._reliable_label:
+            self.has_room()
 
     def closed(self, driver: Sender, channel: int) -> None:
         """Note that a channel is gone."""
@@ -50,10 +52,13 @@ class DataPipe:
     def send(self, label: str, data: bytes) -> None:
         """Send one message, now or when there is room."""
         channels = self._channels.get(label)
-        if not channels:
-            self.dropped += 1
-            return
         is_reliable = label == self._reliable_label
+        if not channels:
+            if is_reliable:
+                self._keep_for_opening(data)
+            else:
+                self.dropped += 1
+            return
         if is_reliable and self._waiting:
             self._wait(data)
             return
@@ -74,6 +79,14 @@ class DataPipe:
         waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
         while waiting:
             self.send(self._reliable_label, waiting.popleft())
+
+    def _keep_for_opening(self, data: bytes) -> None:
+        """Keep the newest messages for somebody who has joined but whose channels are not open yet."""
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        while self._waiting_bytes > MAX_WAITING_BYTES:
+            self._waiting_bytes -= len(self._waiting.popleft())
+            self.dropped += 1
 
     def _wait(self, data: bytes) -> None:
         if self._overflowed:

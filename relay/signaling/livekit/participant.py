@@ -5,7 +5,7 @@ newer client may add is accepted and ignored.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
@@ -13,10 +13,12 @@ from google.protobuf.message import DecodeError
 from livekit.protocol import models, rtc
 
 from relay.clock import wall_ms, wall_s
-from relay.errors import Refused
+from relay.errors import Refused, VeilError
 from relay.ids import new_sid
 from relay.log import get_logger
 from relay.rooms.endpoint import LeaveReason
+from relay.rooms.intents import Intent
+from relay.rooms.room import Room
 from relay.sdp import SdpError
 from relay.session import FingerprintRefused
 from relay.signaling.feed import RosterUpdate
@@ -288,7 +290,7 @@ class LivekitParticipant:
             await asyncio.sleep(REFRESH_S)
 
     @property
-    def room(self) -> Any:
+    def room(self) -> Room:
         """The room's policy."""
         assert self._hall is not None
         return self._hall.room
@@ -298,7 +300,7 @@ class LivekitParticipant:
         if not self.session.is_over and not self._is_cut_off:
             self.outbox.put(message)
 
-    def _carry_out(self, intents: Any) -> None:
+    def _carry_out(self, intents: Iterable[Intent]) -> None:
         assert self._hall is not None
         self._hall.carry_out(intents)
 

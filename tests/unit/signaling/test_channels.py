@@ -29,10 +29,29 @@ def pipe_over(channel: Channel) -> tuple[DataPipe, list[str]]:
     return pipe, overflows
 
 
-def test_before_a_channel_is_open_messages_are_dropped_and_counted() -> None:
+def test_before_a_channel_is_open_reliable_messages_wait_and_lossy_ones_are_dropped() -> None:
     pipe = DataPipe(lambda: None, reliable_label="_reliable")
-    pipe.send("_reliable", b"a")
+    for label, data in (("_reliable", b"a"), ("_lossy", b"b"), ("_reliable", b"c")):
+        pipe.send(label, data)
     assert pipe.dropped == 1
+    channel = Channel(9)
+    pipe.opened(channel, 0, "_lossy", preferred=True)
+    assert channel.got == []
+    pipe.opened(channel, 1, "_reliable", preferred=True)
+    assert channel.got == [b"a", b"c"]
+
+
+def test_who_never_opens_a_channel_costs_bounded_memory_and_is_not_sent_away() -> None:
+    overflows: list[str] = []
+    pipe = DataPipe(lambda: overflows.append("overflow"), reliable_label="_reliable")
+    for number in range(MAX_WAITING_BYTES // 1000 + 5):
+        pipe.send("_reliable", number.to_bytes(4, "big") + bytes(996))
+    assert pipe.dropped == 5
+    channel = Channel(10**6)
+    pipe.opened(channel, 1, "_reliable", preferred=True)
+    assert int.from_bytes(channel.got[-1][:4], "big") == MAX_WAITING_BYTES // 1000 + 4
+    assert int.from_bytes(channel.got[0][:4], "big") == pipe.dropped
+    assert not overflows
 
 
 def test_reliable_messages_wait_in_order() -> None:

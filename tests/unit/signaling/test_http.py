@@ -131,7 +131,9 @@ async def test_strangers_can_use_up_neither_the_connections_nor_the_door(start, 
         waiting.close()
 
 
-@pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00\x01\x00", b"\x00\xff\r\n\r\n", b"GET / HTTP/1.1\r\nA\x00: b\r\n\r\n"])
+@pytest.mark.parametrize(
+    "noise", [b"\x16\x03\x01\x02\x00\x01\x00", b"\x00\xff\r\n\r\n", b"GET / HTTP/1.1\r\nA\x00: b\r\n\r\n"]
+)
 async def test_noise_is_counted_and_logs_no_traceback(noise: bytes, relay, http, caplog) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.http_port)
     writer.write(noise)
@@ -152,7 +154,9 @@ async def test_noise_is_counted_and_logs_no_traceback(noise: bytes, relay, http,
     ],
     ids=["compressed though never agreed", "ping longer than 125 bytes", "3 MiB"],
 )
-async def test_frames_that_break_the_rules_end_the_connection_and_are_counted(frame, reason, relay, connect, http) -> None:
+async def test_frames_that_break_the_rules_end_the_connection_and_are_counted(
+    frame, reason, relay, connect, http
+) -> None:
     ana = await connect("ana", to=relay)
     ana.socket._writer.transport.write(frame)
     async with asyncio.timeout(5):

@@ -441,6 +441,19 @@ async def test_a_socket_that_vanishes_before_media_came_takes_its_participant_al
     assert left.disconnect_reason == models.DisconnectReason.SIGNAL_CLOSE
 
 
+async def test_a_client_that_does_not_read_is_cut_off(connect) -> None:
+    ana, bo = await connect("ana"), await connect("bo")
+    await ana.until("update", about("bo"))
+    # Each of these is echoed; what neither the socket nor the queue can hold ends the connection, not the server.
+    request = rtc.SignalRequest(publish_data_track_request=rtc.PublishDataTrackRequest(name="x" * 1_000_000))
+    frame = request.SerializeToString()
+    with pytest.raises(ConnectionError):
+        for _ in range(100):
+            await bo.socket.send_bytes(frame)
+    left = entry(await ana.until("update", about("bo")), "bo")
+    assert left.state == P.State.DISCONNECTED
+
+
 async def test_who_never_connects_media_is_removed(start, connect) -> None:
     server = await start(join_timeout_s=1)
     signal = await connect("ana", to=server)
