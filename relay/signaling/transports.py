@@ -142,8 +142,9 @@ class TransportDriver:
         self.is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if not self._in_pool and self.is_connected:
-            self.transport.close()
+        # Always: a data channel association that is dropped unclosed would stay until another transport polls.
+        self.transport.close()
+        if not self._in_pool and self.id:
             for event in self.transport.poll(monotonic_ns()):
                 if isinstance(event, DatagramReady):
                     self._plane.send_dtls(self.id, event.data)
