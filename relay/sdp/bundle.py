@@ -43,7 +43,8 @@ def read_bundle(session: SessionDescription, mids: Sequence[str]) -> tuple[tuple
     Without a group it is the first live section alone. Errors: SdpError where the group names no section.
     """
     for attribute in session.all("group"):
-        semantics, *names = (attribute.value or "").split()
+        semantics, _, rest = (attribute.value or "").partition(" ")
+        names = rest.split()
         if semantics == "BUNDLE" and names:
             strangers = sorted(set(names).difference(mids))
             if strangers:

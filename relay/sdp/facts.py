@@ -163,9 +163,9 @@ class Accepted:
     """What a subscriber's answer agreed. `role` is ours.
 
     `senders` has every live mid of the offer that was answered; its codecs are those the subscriber takes, with the
-    payload types to send them with, empty where it takes nothing. `rejected` are the mids answered with port 0: such
-    a section never comes back, and a track that is wanted again has to be added again. `extensions` are those the
-    subscriber understands, over the whole bundle.
+    payload types to send them with, empty where it takes nothing. `rejected` are those of them that were answered with
+    port 0 now: such a section is told once and never comes back, and a track that is wanted again has to be added
+    again. `extensions` are those the subscriber understands, over the whole bundle.
     """
 
     role: Role

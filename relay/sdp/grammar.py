@@ -17,6 +17,10 @@ MAX_LINE_CHARACTERS = 8_192
 # An m-line is a track; nobody can show more than a few dozen, and removed ones stay as dead lines.
 MAX_SECTIONS = 256
 
+# Attributes of one block; Chromium writes up to 200 for a video section. It bounds the time that a hostile description
+# of the largest size costs, since a session's attributes are looked through once per section.
+MAX_ATTRIBUTES = 1_024
+
 # Order in which RFC 8866 §5 wants the lines of each block; `a=` comes after all of these.
 SESSION_ORDER = "iuepcbtrzk"
 SECTION_ORDER = "icbk"
@@ -238,6 +242,8 @@ class _Reader:
             line, value = self._line(), self._lines[self._next][2]
             self._next += 1
             if letter == "a":
+                if len(attributes) == MAX_ATTRIBUTES:
+                    raise SdpError(f"a block has at most {MAX_ATTRIBUTES} attributes", line)
                 attributes.append(_read_attribute(value, line))
                 continue
             if letter not in letters:

@@ -198,30 +198,30 @@ def _read_rtpmap(text: str, attribute: Attribute) -> tuple[str, int, int]:
 
 
 def _read_extmap(attribute: Attribute) -> Extmap:
-    head, *rest = (attribute.value or "").split()
-    if not rest:
+    words = (attribute.value or "").split()
+    if len(words) < 2:
         raise SdpError("a=extmap is id[/direction], a space and a URI", attribute.line)
-    number, slash, direction = head.partition("/")
+    number, slash, direction = words[0].partition("/")
     if slash and direction not in DIRECTIONS:
         raise SdpError(f"the direction of an extmap is one of {', '.join(DIRECTIONS)}", attribute.line)
     # RFC 8285 §5: 1-14 for one byte, up to 255 for two; 4096-4351 are offered ids that still want a number.
     extension_id = read_number(number, 4351, "an extension id", attribute.line)
-    return Extmap(extension_id, rest[0], direction or "sendrecv", bool(slash), len(rest) > 1)
+    return Extmap(extension_id, words[1], direction or "sendrecv", bool(slash), len(words) > 2)
 
 
 def _read_send_rids(section: MediaSection) -> tuple[tuple[str, ...], bool]:
-    declared = []
+    declared: dict[str, None] = {}
     for attribute in section.all("rid"):
         parts = (attribute.value or "").split(" ", 2)
         if len(parts) < 2 or parts[1] not in ("send", "recv"):
             raise SdpError("a=rid is an id and send or recv", attribute.line)
         if parts[1] == "send":
-            declared.append(_checked_rid(parts[0], attribute))
+            declared[_checked_rid(parts[0], attribute)] = None
     simulcast = section.first("simulcast")
     if simulcast is None:
-        return tuple(dict.fromkeys(declared)), False
+        return tuple(declared), False
     listed = _read_simulcast(simulcast)
-    return tuple(dict.fromkeys(rid for rid in listed if rid in set(declared))), bool(listed)
+    return tuple(dict.fromkeys(rid for rid in listed if rid in declared)), bool(listed)
 
 
 def _read_simulcast(attribute: Attribute) -> list[str]:
@@ -267,7 +267,7 @@ def _read_ssrcs(section: MediaSection) -> dict[int, dict[str, str]]:
 
 
 def _read_ssrc_group(attribute: Attribute) -> tuple[str, tuple[int, ...]]:
-    semantics, *numbers = (attribute.value or "").split()
-    if not numbers:
+    words = (attribute.value or "").split()
+    if len(words) < 2:
         raise SdpError("a=ssrc-group is semantics and SSRCs", attribute.line)
-    return semantics, tuple(read_number(number, _MAX_SSRC, "an SSRC", attribute.line) for number in numbers)
+    return words[0], tuple(read_number(number, _MAX_SSRC, "an SSRC", attribute.line) for number in words[1:])

@@ -250,7 +250,7 @@ def _read_accepted(
             rtp = read_rtp(session, section)
             found.extensions |= agreed_extensions(rtp.extmaps)
             codecs = _taken_codecs(sender, rtp) if rtp.direction in ("recvonly", "sendrecv") else ()
-        if not sender.is_removed:
+        if _is_live(sender):
             found.senders[sender.mid] = codecs
     return found
 

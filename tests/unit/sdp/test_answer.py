@@ -87,7 +87,9 @@ def test_the_remote_transport_comes_from_section_or_session():
     remote = answer(text).remote
     assert (remote.ufrag, remote.password) == ("user", "passwordpasswordpassword")
     assert remote.fingerprints == (("sha-256", FINGERPRINT.split()[1]),)
-    at_session = changed(changed(text, f"a=fingerprint:{FINGERPRINT}\r\na=setup", "a=setup"), "a=ice-ufrag:user\r\n", "")
+    at_session = changed(
+        changed(text, f"a=fingerprint:{FINGERPRINT}\r\na=setup", "a=setup"), "a=ice-ufrag:user\r\n", ""
+    )
     assert answer(at_session).remote.ufrag == "other"
     assert answer(at_session).fingerprints == remote.fingerprints
 
@@ -203,6 +205,13 @@ def test_sections_outside_the_bundle_have_no_transport_of_ours():
     assert group(without_group) is None
     assert [each.port for each in sections(without_group)] == [9, 0]
     assert without_group.refused == ()
+
+
+@pytest.mark.parametrize("line", ["a=group", "a=group:", "a=group:LS 0 1", "a=group:BUNDLE"])
+def test_a_group_that_bundles_nothing_is_no_group(line):
+    answered = answer(offer(audio("0"), video("1"), group="", session=(line,)))
+    assert group(answered) is None
+    assert [each.port for each in sections(answered)] == [9, 0]
 
 
 def test_the_group_keeps_the_offers_order():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from relay.sdp import SdpError, parse
 from relay.sdp.grammar import (
+    MAX_ATTRIBUTES,
     MAX_BYTES,
     MAX_LINE_CHARACTERS,
     MAX_SECTIONS,
@@ -156,7 +157,7 @@ def test_a_megabyte_is_refused_for_its_size_and_the_limit_itself_is_not():
     text += "a=" + "x" * (MAX_BYTES - len(text) - 4) + "\r\n"
     assert len(text) == MAX_BYTES
     parse(text)
-    with pytest.raises(SdpError, match="at most"):
+    with pytest.raises(SdpError, match=f"at most {MAX_BYTES} bytes"):
         parse(text.encode() + b"\n")
 
 
@@ -170,6 +171,16 @@ def test_long_lines_and_many_sections_are_refused_where_they_pass_the_limit():
     with pytest.raises(SdpError, match=f"at most {MAX_SECTIONS} m= lines") as refused:
         parse(HEAD + line * (MAX_SECTIONS + 1))
     assert refused.value.line == 5 + MAX_SECTIONS
+
+
+def test_attributes_of_one_block_have_a_limit():
+    media = "m=audio 9 UDP 0\r\n"
+    full = "a=x\r\n" * MAX_ATTRIBUTES
+    parse(HEAD + full + media + full)
+    for text, line in ((HEAD + full + "a=x\r\n", 5), (HEAD + media + full + "a=x\r\n", 6)):
+        with pytest.raises(SdpError, match=f"at most {MAX_ATTRIBUTES} attributes") as refused:
+            parse(text)
+        assert refused.value.line == line + MAX_ATTRIBUTES
 
 
 def test_a_message_does_not_repeat_a_long_line_of_the_peer():

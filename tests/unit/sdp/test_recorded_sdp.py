@@ -9,7 +9,9 @@ from relay.sdp import Codec, PublisherNegotiation, SubscriberNegotiation, extens
 from tests.support.subscriber_scenario import LOCAL, rounds
 
 FOLDER = Path(__file__).parents[2] / "vectors" / "sdp"
-URI_NAMES = {value: name.lower() for name, value in vars(extensions).items() if name.isupper() and isinstance(value, str)}
+URI_NAMES = {
+    value: name.lower() for name, value in vars(extensions).items() if name.isupper() and isinstance(value, str)
+}
 SINGLE = sorted(path.stem for path in FOLDER.glob("*.sdp") if "_life_" not in path.stem and "_answer_" not in path.stem)
 CLIENTS = ("chromium", "firefox", "native")
 

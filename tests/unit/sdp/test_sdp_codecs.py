@@ -140,7 +140,11 @@ def test_offered_numbers_mean_one_format_each():
         *(Codec(1, "h264", 90_000, 2, 1, h264(profile, mode).parameters)
           for profile in ("42001f", "42e01f", "4d001f") for mode in (0, 1)),
     ]  # fmt: skip
-    rows = [*as_offered([red, opus], stereo=False), *as_offered([red, opus], stereo=True), *as_offered(video, stereo=False)]
+    rows = [
+        *as_offered([red, opus], stereo=False),
+        *as_offered([red, opus], stereo=True),
+        *as_offered(video, stereo=False),
+    ]
     assert len(rows) == 13
     numbers = [n for row in rows for n in (row.payload_type, row.rtx_payload_type) if n is not None]
     assert len(set(numbers)) == len(numbers)
