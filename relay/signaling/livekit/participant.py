@@ -194,8 +194,13 @@ class LivekitParticipant:
             log.info("offer refused", participant=me.sid, why=str(error))
             self.refuse("offer")
             return
-        if not self.session.is_over:
-            self._put(messages.answer(sdp, description.id))
+        except VeilError as error:
+            # A transport that was just closed under the offer needs no words; any other cannot carry this client.
+            if not self.session.is_over:
+                log.error("offer could not be carried out", participant=me.sid, why=str(error))
+                self.session.end(LeaveReason.MEDIA_FAILURE, come_back=True)
+            return
+        self._put(messages.answer(sdp, description.id))
 
     def _on_answer(self, description: rtc.SessionDescription) -> None:
         if self.session.subscriber is None or len(description.sdp) > self.session.conference.limits.sdp_bytes:
