@@ -76,6 +76,8 @@ class Server:
             app,
             access_log=None,
             handler_cancellation=False,
+            # A small body can inflate to a gigabyte, on the loop; no client of ours compresses its requests.
+            auto_decompress=False,
             shutdown_timeout=DRAIN_S,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,

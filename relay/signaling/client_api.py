@@ -75,6 +75,8 @@ async def _read(request: web.Request) -> dict[str, Any]:
     try:
         # The application's client_max_size bounds what this reads.
         body = json.loads(await request.read() or b"null")
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused(413, f"The body is longer than {MAX_BODY_BYTES} bytes.") from None
     except (ValueError, RecursionError):
         raise Refused(400, "The body is not JSON.") from None
     if not isinstance(body, dict):

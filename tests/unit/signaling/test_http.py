@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import time
+import zlib
 
 import aiohttp
 import pytest
@@ -201,6 +203,18 @@ async def test_bad_invites_are_refused_with_a_sentence(body, status: int, relay,
     async with http.post(at(relay, "/client/join"), json=body) as answer:
         assert answer.status == status
         assert (await answer.json())["error"].endswith(".")
+
+
+async def test_compressed_bodies_are_never_inflated(relay, http) -> None:
+    body = zlib.compress(bytes(64 << 20), 9)
+    start = time.perf_counter()
+    headers = {"Content-Type": "application/json", "Content-Encoding": "deflate"}
+    async with http.post(at(relay, "/client/join"), data=body, headers=headers) as answer:
+        assert answer.status == 413
+        assert (await answer.json())["error"].startswith("The body is longer")
+    assert time.perf_counter() - start < 0.1, "64 MB of zeros take longer to inflate"
+    async with http.get(at(relay, "/metrics")) as answer:
+        assert 'veil_refused_total{reason="client_413"} 1.0' in await answer.text()
 
 
 async def test_an_invite_is_no_access_token(relay, http) -> None:
