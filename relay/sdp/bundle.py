@@ -22,7 +22,7 @@ _HASH_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
 
 _ICE_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 
-# RFC 8841 §6: what counts where max-message-size is missing.
+# RFC 8841: what counts where max-message-size is missing.
 _DEFAULT_MESSAGE_BYTES = 65_536
 
 
@@ -124,7 +124,7 @@ def read_sctp(section: MediaSection) -> SctpParameters:
 
 
 def is_data_section(section: MediaSection) -> bool:
-    """True for WebRTC data channels over DTLS; the TCP form only names the default candidate (RFC 8841 §4.3)."""
+    """True for WebRTC data channels over DTLS; the TCP form only names the default candidate (RFC 8841)."""
     return (
         section.media == "application"
         and section.protocol in ("UDP/DTLS/SCTP", "TCP/DTLS/SCTP")
@@ -164,7 +164,7 @@ def refuse_other_identity(before: RemoteTransport | None, now: RemoteTransport) 
 
 
 def has_restarted(before: RemoteTransport | None, now: RemoteTransport) -> bool:
-    """True when credentials differ from the last description's (RFC 8839 §4.4.1.1.1)."""
+    """True when credentials differ from the last description's (RFC 8839)."""
     return before is not None and (before.ufrag, before.password) != (now.ufrag, now.password)
 
 

@@ -1,10 +1,10 @@
 """Offers a subscriber what we send it, and reads what it takes.
 
 RFC 9429 §5.2 for offers, RFC 9143 for the bundle. Sections keep their place: the application section first, then one
-per sent track. The section of a removed track stays as an inactive line,
-since clients of several years miss a track that comes back under a mid they know; on a connection that has had many it
-is ended, and its place goes to a new section with a new mid (RFC 9429 §5.2.2). Payload types and extension ids are
-ours, the same in every section; one offer is outstanding at a time.
+per sent track. The section of a removed track stays as an inactive line, since clients of several years miss a track
+that comes back under a mid they know; on a connection that has had many it is ended, and its place goes to a new
+section with a new mid (RFC 9429 §5.2.2). Payload types and extension ids are ours, the same in every section; one
+offer is outstanding at a time.
 """
 
 from collections.abc import Sequence
