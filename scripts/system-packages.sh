@@ -7,7 +7,8 @@ set -euo pipefail
 # Build and run. python3-dev and python3-venv count as there when python3 brings its own headers and venv.
 RUN="gcc libc6-dev libssl-dev libusrsctp-dev"
 if [ "$(uname -m)" = x86_64 ]; then RUN="$RUN libipsec-mb-dev"; fi
-# Browsers are real ones, never simulated; iproute2 and nftables make the networks of the NAT test, libnss3-tools its trust.
+# Browsers are real ones, never simulated; iproute2 and nftables make the network behind NAT, libnss3-tools a browser trust
+# the test CA.
 TEST="chromium firefox-esr iproute2 nftables libnss3-tools procps"
 # Sanitizer libraries come with gcc; valgrind counts instructions.
 BENCH="valgrind"
