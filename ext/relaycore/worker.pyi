@@ -3,12 +3,26 @@ from typing import Any
 
 from relaycore.port import (
     CODEC_LIMIT as CODEC_LIMIT,
+)
+from relaycore.port import (
     CODECS as CODECS,
+)
+from relaycore.port import (
     RID_LIMIT as RID_LIMIT,
+)
+from relaycore.port import (
     SSRC_LIMIT as SSRC_LIMIT,
+)
+from relaycore.port import (
     CommandPort,
+)
+from relaycore.port import (
     EventKind as EventKind,
+)
+from relaycore.port import (
     MailboxFull as MailboxFull,
+)
+from relaycore.port import (
     error_name as error_name,
 )
 
