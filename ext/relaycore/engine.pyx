@@ -155,10 +155,8 @@ cdef int _select(Engine* e, Egress* g, int32_t encoding, int64_t now_ns) noexcep
     if encoding != g.wanted and (encoding == -1 or g.wanted == -1):
         # What was shown before a pause is no base for what comes after: start at a keyframe.
         g.current = NO_INDEX
-    if encoding != g.wanted:
-        g.start_queued = 0
     g.wanted = encoding
-    if encoding >= 0 and g.current != encoding:
+    if encoding >= 0 and (g.current != encoding or g.source == NULL):
         request_keyframe(e, r, encoding, now_ns)
     return E_OK
 

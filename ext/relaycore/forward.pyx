@@ -31,26 +31,29 @@ cdef inline bint _wants(const Egress* g, int32_t encoding) noexcept nogil:
     return g.wanted >= 0 and (encoding == g.current or encoding == g.wanted)
 
 
+cdef inline bint _starts(const PacketFacts* f) noexcept nogil:
+    """Whether a subscriber of video may start at this packet."""
+    return f.rtp.payload_bytes > 0 and (f.view.source == 0 or (f.view.keyframe and f.view.start_of_frame))
+
+
 cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f, int64_t now_ns) noexcept nogil:
     cdef Egress* g
     cdef Transport* t
     cdef uint32_t i
     cdef int code
-    cdef bint starts = f.rtp.payload_bytes > 0 and (f.view.source == 0 or (f.view.keyframe and f.view.start_of_frame))
+    cdef bint waits
+    cdef bint starts = _starts(f)
+    cdef const RtpStream* s = r.encodings[f.encoding].stream
     for i in range(r.egress_count):
         g = e.egresses[r.egresses[i]]
-        if not _wants(g, f.encoding):
-            continue
-        if r.spec.is_video and f.encoding == g.wanted and g.current != g.wanted:
-            if starts:
-                # The switch happens at dequeue; the rest of this keyframe may be queued before that.
-                g.start_queued = 1
-            elif not g.start_queued:
-                # Waiting for its keyframe: every packet that is not one reminds the publisher (coalesced).
-                request_keyframe(e, r, f.encoding, now_ns)
-                continue
         t = e.transports[g.transport]
-        if not is_sendable(t):
+        # Who cannot be reached asks for nothing: its keyframe would be lost like all else.
+        if not _wants(g, f.encoding) or not is_sendable(t):
+            continue
+        waits = r.spec.is_video and (g.current != f.encoding or g.source != s)
+        if waits and not starts and not g.start_queued >> f.encoding & 1:
+            # Waiting for its keyframe: every packet that is not one reminds the publisher (coalesced).
+            request_keyframe(e, r, f.encoding, now_ns)
             continue
         slot_hold(slot)
         code = queue_packet(e, t, g, slot)
@@ -58,6 +61,9 @@ cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f,
             slot_drop(e.slab, slot)
             e.counters.queue_dropped += 1
             count_error(e, code)
+        elif waits and starts:
+            # The switch happens at dequeue; the rest of this keyframe may be queued before that.
+            g.start_queued = <uint8_t>(g.start_queued | 1u << <uint32_t>f.encoding)
 
 
 cdef uint32_t _source_offset(const Egress* g, const RtpStream* s, bint* known) noexcept nogil:
@@ -87,7 +93,6 @@ cdef void _switch(Engine* e, Egress* g, RtpStream* s, const PacketFacts* f, int6
     projection_rebase(&g.projection, f.ext_seq, f.rtp.rtp_ts, &f.view, known, offset, s.clock_rate_hz, now_ns)
     g.source = s
     g.current = f.encoding
-    g.start_queued = 0
     memset(&event, 0, sizeof(event))
     event.kind = EV_EGRESS_SWITCHED
     event.egress = g.id
@@ -135,7 +140,11 @@ cdef void _project(Engine* e, Transport* t, Egress* g, Slot* slot, int64_t now_n
     cdef int64_t out_seq
     cdef uint32_t out_ts
     cdef int payload_type, header_bytes, n
-    if s == NULL or s.ssrc != f.rtp.ssrc or not _wants(g, f.encoding) or not is_sendable(t):
+    if s == NULL or s.ssrc != f.rtp.ssrc:
+        return
+    if _starts(f):
+        g.start_queued = <uint8_t>(g.start_queued & ~(1u << <uint32_t>f.encoding))
+    if not _wants(g, f.encoding) or not is_sendable(t):
         return
     if f.rtp.payload_bytes == 0:
         # Padding only: later packets close up behind it. It stood in the queue so that it comes after what it followed.
@@ -143,9 +152,7 @@ cdef void _project(Engine* e, Transport* t, Egress* g, Slot* slot, int64_t now_n
             projection_drop(&g.projection, f.ext_seq)
         return
     if g.current != f.encoding or g.source != s:
-        if f.encoding != g.wanted:
-            return
-        if r.spec.is_video and f.view.source != 0 and not (f.view.keyframe and f.view.start_of_frame):
+        if r.spec.is_video and not _starts(f):
             return
         _switch(e, g, s, f, now_ns)
     payload_type = _payload_type(g, f.codec)

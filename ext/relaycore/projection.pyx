@@ -116,12 +116,19 @@ cdef uint32_t projection_ts(const Projection* p, uint32_t rtp_ts) noexcept nogil
 
 
 cdef void projection_sent(Projection* p, uint32_t out_ts, const FrameView* view, int64_t now_ns) noexcept nogil:
+    cdef uint16_t picture_id
+    cdef uint32_t span
     if p.last_send_ns == 0 or diff_u32(out_ts, p.last_ts) >= 0:
         p.last_ts = out_ts
     p.last_send_ns = now_ns
+    # A late packet of an earlier picture moves nothing back.
     if view.picture_id_bytes:
+        picture_id = <uint16_t>((<uint32_t>view.picture_id + p.picture_offset) & 0x7fffu)
+        span = <uint32_t>0x80 if view.picture_id_bytes == 1 else <uint32_t>0x8000
+        if p.has_picture_id and ((<uint32_t>picture_id - p.last_picture_id) & (span - 1)) >= span >> 1:
+            return
         p.has_picture_id = 1
-        p.last_picture_id = <uint16_t>((<uint32_t>view.picture_id + p.picture_offset) & 0x7fffu)
+        p.last_picture_id = picture_id
     if view.tl0_bytes:
         p.last_tl0 = <uint8_t>((<uint32_t>view.tl0 + p.tl0_offset) & 0xffu)
 

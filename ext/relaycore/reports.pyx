@@ -8,7 +8,9 @@ from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 from relaycore.errs cimport E_LAST, E_NO_SPACE, E_STATE
 from relaycore.icelite cimport ICE_NO_TUPLE, ice_poll
-from relaycore.mailbox cimport EV_ENCODING_SILENT, EV_ICE_DEAD, EV_ICE_SELECTED, Event
+from relaycore.mailbox cimport (
+    EV_ENCODING_ACTIVE, EV_ENCODING_SILENT, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STREAM_BOUND, Event,
+)
 from relaycore.outbox cimport outbox_put
 from relaycore.projection cimport projection_ts, ticks_of
 from relaycore.routes cimport (
@@ -30,6 +32,10 @@ cdef enum:
     MAX_BLOCKS = 31                # 5-bit count (RFC 3550 section 6.4.1)
     MAX_ITEMS = 64                 # FIR entries looked at in one packet
     EXPEDITE_MS = 10
+    # A pair that changes more often than four times a second, and four times at once, is told late: whoever has
+    # credentials could flood the event ring by it.
+    SELECTED_PACE_MS = 250
+    SELECTED_BURST_MS = 1000
 
 
 cdef void count_error(Engine* e, int code) noexcept nogil:
@@ -37,21 +43,68 @@ cdef void count_error(Engine* e, int code) noexcept nogil:
         e.counters.by_error[-code] += 1
 
 
-cdef void emit_selected(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
-    """Tell the control plane which pair is selected; the payload is the remote SockAddr."""
+cdef void _tell_transport(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    """Tell what is still to be told: death, or the selected pair (the payload is the remote SockAddr)."""
     cdef Event event
-    if t.ice.selected == ICE_NO_TUPLE:
+    if t.untold_dead:
+        memset(&event, 0, sizeof(event))
+        event.kind = EV_ICE_DEAD
+        event.transport = t.id
+        event.now_ns = now_ns
+        if emit(e, &event) >= 0:
+            t.untold_dead = 0
+    if t.selected_paid_ns < now_ns:
+        t.selected_paid_ns = now_ns
+    if not t.untold_selected or t.selected_paid_ns - now_ns > ms(SELECTED_BURST_MS):
         return
     memset(&event, 0, sizeof(event))
     event.kind = EV_ICE_SELECTED
     event.transport = t.id
     event.now_ns = now_ns
     event.payload = <uint8_t*>malloc(sizeof(SockAddr))
-    if event.payload != NULL:
-        memcpy(event.payload, &t.ice.tuples[t.ice.selected].remote, sizeof(SockAddr))
-        event.payload_bytes = sizeof(SockAddr)
+    if event.payload == NULL:
+        e.counters.events_dropped += 1
+        return
+    memcpy(event.payload, &t.ice.tuples[t.ice.selected].remote, sizeof(SockAddr))
+    event.payload_bytes = sizeof(SockAddr)
+    if emit(e, &event) >= 0:
+        t.untold_selected = 0
+        t.selected_paid_ns += ms(SELECTED_PACE_MS)
+
+
+cdef void emit_selected(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    if t.ice.selected == ICE_NO_TUPLE:
+        return
     t.ever_selected = 1
-    emit(e, &event)
+    t.untold_selected = 1
+    t.untold_dead = 0
+    _tell_transport(e, t, now_ns)
+
+
+cdef void tell_encoding(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
+    cdef Event event
+    cdef Encoding* enc = &r.encodings[encoding]
+    memset(&event, 0, sizeof(event))
+    event.receiver = r.id
+    event.encoding = encoding
+    event.now_ns = now_ns
+    if enc.stream != NULL and not enc.told_bound:
+        event.kind = EV_STREAM_BOUND
+        event.transport = e.transports[r.transport].id
+        event.ssrc = enc.stream.ssrc
+        if emit(e, &event) >= 0:
+            enc.told_bound = 1
+    if enc.active == enc.told_active:
+        return
+    # Silence waits its second after activity, so that BYEs between packets make no flood of events.
+    if not enc.active and now_ns - enc.told_ns < ms(SILENT_MS):
+        return
+    event.kind = EV_ENCODING_ACTIVE if enc.active else EV_ENCODING_SILENT
+    event.transport = 0
+    event.ssrc = 0
+    if emit(e, &event) >= 0:
+        enc.told_active = enc.active
+        enc.told_ns = now_ns
 
 
 cdef bint is_sendable(const Transport* t) noexcept nogil:
@@ -186,17 +239,6 @@ cdef void _on_keyframe_request(Engine* e, Transport* t, uint32_t media_ssrc, int
         request_keyframe(e, e.receivers[g.receiver], encoding, now_ns)
 
 
-cdef void _silence(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
-    cdef Event event
-    r.encodings[encoding].active = 0
-    memset(&event, 0, sizeof(event))
-    event.kind = EV_ENCODING_SILENT
-    event.receiver = r.id
-    event.encoding = encoding
-    event.now_ns = now_ns
-    emit(e, &event)
-
-
 cdef void receive_rtcp(Engine* e, Transport* t, uint8_t* buf, Py_ssize_t n, int64_t now_ns) noexcept nogil:
     """Walk one authenticated plaintext compound. What comes before a malformed part counts."""
     cdef Py_ssize_t cursor = 0
@@ -233,8 +275,8 @@ cdef void receive_rtcp(Engine* e, Transport* t, uint8_t* buf, Py_ssize_t n, int6
         elif p.type == RTCP_BYE:
             s = find_stream(t, p.ssrc)
             if s != NULL and s.receiver != NO_INDEX and not s.is_repair:
-                if e.receivers[s.receiver].encodings[s.encoding].active:
-                    _silence(e, e.receivers[s.receiver], s.encoding, now_ns)
+                e.receivers[s.receiver].encodings[s.encoding].active = 0
+                tell_encoding(e, e.receivers[s.receiver], s.encoding, now_ns)
         code = next_rtcp(buf, n, &cursor, &p)
     if code < 0:
         count_error(e, code)
@@ -310,15 +352,21 @@ cdef int _write_sender_report(Egress* g, uint8_t* dst, Py_ssize_t cap, int64_t n
     return n + more
 
 
-cdef Slot* _write_receiver_report(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
-    """A compound that opens with the blocks of all streams that sent since the last one; NULL when there are none."""
+cdef Slot* _write_receiver_report(Engine* e, Transport* t, int32_t* from_stream, int64_t now_ns) noexcept nogil:
+    """A compound that opens with the blocks of streams that sent since the last one; NULL when there are none.
+
+    It takes the streams from *from_stream on that one RR has room for, and moves that behind them.
+    """
     cdef ReportBlock blocks[31]
     cdef Slot* slot
     cdef int32_t i
     cdef int count = 0
     cdef int n
-    for i in range(t.stream_count):
-        if count < MAX_BLOCKS and t.streams[i].receiver != NO_INDEX and <int64_t>t.streams[i].packets > t.streams[i].received_prior:
+    for i in range(from_stream[0], t.stream_count):
+        if count == MAX_BLOCKS:
+            break
+        from_stream[0] = i + 1
+        if t.streams[i].receiver != NO_INDEX and <int64_t>t.streams[i].packets > t.streams[i].received_prior:
             _fill_block(t.streams[i], &blocks[count], now_ns)
             count += 1
     if count == 0:
@@ -334,11 +382,15 @@ cdef Slot* _write_receiver_report(Engine* e, Transport* t, int64_t now_ns) noexc
 cdef void _run_reports(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     cdef Slot* slot
     cdef uint32_t i = 0
+    cdef int32_t from_stream = 0
     cdef int n
     t.rtcp_due_ns = now_ns + ms(REPORT_INTERVAL_MS)
     if not is_sendable(t):
         return
-    slot = _write_receiver_report(e, t, now_ns)
+    slot = _write_receiver_report(e, t, &from_stream, now_ns)
+    while slot != NULL and from_stream < t.stream_count:
+        _send_rtcp(e, t, slot)
+        slot = _write_receiver_report(e, t, &from_stream, now_ns)
     while i < t.egress_count:
         if slot == NULL:
             slot = _new_datagram(e)
@@ -386,18 +438,16 @@ cdef void _run_feedback(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
 
 
 cdef void _check_ice(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
-    cdef Event event
     cdef bint was_dead = t.ice.dead
     cdef int change = ice_poll(&t.ice, now_ns)
     if change == 1:
         emit_selected(e, t, now_ns)
     elif change == 2 and not was_dead:
         drop_queue(e, t)
-        memset(&event, 0, sizeof(event))
-        event.kind = EV_ICE_DEAD
-        event.transport = t.id
-        event.now_ns = now_ns
-        emit(e, &event)
+        t.untold_dead = 1
+    elif not t.ice.dead:
+        t.untold_dead = 0
+    _tell_transport(e, t, now_ns)
 
 
 cdef void _check_silence(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
@@ -405,11 +455,11 @@ cdef void _check_silence(Engine* e, Transport* t, int64_t now_ns) noexcept nogil
     cdef int32_t i, j
     for i in range(t.receiver_count):
         r = e.receivers[t.receivers[i]]
-        if not r.spec.is_video:
-            continue                # Audio with discontinuous transmission is silent by design.
         for j in range(r.encoding_count):
-            if r.encodings[j].active and now_ns - r.encodings[j].last_packet_ns > ms(SILENT_MS):
-                _silence(e, r, j, now_ns)
+            # Audio with discontinuous transmission is silent by design.
+            if r.spec.is_video and now_ns - r.encodings[j].last_packet_ns > ms(SILENT_MS):
+                r.encodings[j].active = 0
+            tell_encoding(e, r, j, now_ns)
 
 
 cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
@@ -421,5 +471,7 @@ cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     if t.rtcp_due_ns <= now_ns:
         _check_ice(e, t, now_ns)
         _check_silence(e, t, now_ns)
+        # Requests that waited for the publisher to be reachable.
+        _run_keyframe_requests(e, t, now_ns)
         _run_reports(e, t, now_ns)
     schedule(e, t)

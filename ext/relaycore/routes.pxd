@@ -65,7 +65,10 @@ ctypedef struct RtpStream:
 ctypedef struct Encoding:
     RtpStream* stream              # borrowed from the transport
     uint8_t active
+    uint8_t told_active            # what the control plane was told of `active`, and when
+    uint8_t told_bound             # it was told the SSRC of `stream`
     uint8_t request_pending        # a keyframe was asked for while the last request was too fresh
+    int64_t told_ns
     int64_t last_packet_ns
     int64_t last_request_ns
     int64_t last_keyframe_ns
@@ -89,8 +92,8 @@ ctypedef struct Egress:            # one subscription
     EgressCommand spec
     int32_t wanted                 # -1 paused
     int32_t current                # encoding forwarded now, -1 none yet
-    RtpStream* source              # stream of `current`; borrowed
-    uint8_t start_queued           # a keyframe's first packet of `wanted` waits in the queue
+    RtpStream* source              # stream of `current`; borrowed; NULL = it starts over under a new SSRC, at a keyframe
+    uint8_t start_queued           # bit per encoding: a keyframe's first packet, at which forwarding may start, waits in the queue
     uint8_t mid_known              # the receiver has reported on our SSRC: MID need not be sent any more
     uint8_t reported
     Projection projection
@@ -134,6 +137,11 @@ ctypedef struct Transport:
     uint32_t spent_capacity
     int32_t dtls_tuple             # where the last DTLS datagram came from: answers go there until a pair is selected
     uint8_t ever_selected
+    uint8_t told_check             # the control plane was told of the first check
+    uint8_t untold_selected        # it is still to be told the selected pair, or that the transport is dead
+    uint8_t untold_dead
+    int64_t selected_paid_ns       # events of this kind have used their transport's share up to this time
+    int64_t dtls_paid_ns
     QueueItem* queue               # owned; NULL until first used
     uint32_t queue_head
     uint32_t queue_count
@@ -161,6 +169,12 @@ ctypedef struct Engine:
     int32_t transport_capacity
     int32_t receiver_capacity
     int32_t egress_capacity
+    int32_t* free_transports       # owned; indices without a tenant, as a stack
+    int32_t* free_receivers
+    int32_t* free_egresses
+    int32_t free_transport_count
+    int32_t free_receiver_count
+    int32_t free_egress_count
     uint32_t transport_count
     Table by_transport_id
     Table by_receiver_id
@@ -190,7 +204,8 @@ cdef int add_transport(Engine* e, uint32_t id, const IceCommand* ice, int64_t no
 cdef void retire_credentials(Engine* e, Transport* t) noexcept nogil
 cdef int set_ice(Engine* e, Transport* t, const IceCommand* ice, int64_t now_ns) noexcept nogil
 cdef int remember_tuple(Engine* e, Transport* t, const SockAddr* remote, uint16_t socket_index) noexcept nogil
-cdef void forget_tuple(Engine* e, const SockAddr* remote, uint16_t socket_index) noexcept nogil
+# Does nothing when the address belongs to another transport by now.
+cdef void forget_tuple(Engine* e, Transport* t, const SockAddr* remote, uint16_t socket_index) noexcept nogil
 cdef void remove_transport(Engine* e, Transport* t) noexcept nogil
 cdef int add_receiver(Engine* e, Transport* t, const ReceiverCommand* spec) noexcept nogil
 cdef void remove_receiver(Engine* e, Receiver* r) noexcept nogil
@@ -203,4 +218,4 @@ cdef void drop_queue(Engine* e, Transport* t) noexcept nogil
 cdef Transport* take_ready(Engine* e) noexcept nogil
 cdef void mark_ready(Engine* e, Transport* t) noexcept nogil
 cdef void schedule(Engine* e, Transport* t) noexcept nogil                                 # moves the timer to the earliest due time
-cdef void emit(Engine* e, Event* event) noexcept nogil
+cdef int emit(Engine* e, Event* event) noexcept nogil                                      # E_NO_SPACE: lost; state has to be told again

@@ -55,6 +55,9 @@ cdef void routes_free(Engine* e) noexcept nogil:
     free(e.transports)
     free(e.receivers)
     free(e.egresses)
+    free(e.free_transports)
+    free(e.free_receivers)
+    free(e.free_egresses)
     table_free(&e.by_transport_id)
     table_free(&e.by_receiver_id)
     table_free(&e.by_egress_id)
@@ -64,22 +67,31 @@ cdef void routes_free(Engine* e) noexcept nogil:
     timers_free(&e.timers)
 
 
-cdef int32_t _free_place(void*** table, int32_t* capacity) noexcept nogil:
-    """Return the index of a NULL place in a growing pointer table, or E_MEMORY."""
+cdef int32_t _free_place(void*** table, int32_t* capacity, int32_t** unused, int32_t* unused_count) noexcept nogil:
+    """Return the index of a NULL place in a growing pointer table, or E_MEMORY.
+
+    The caller who fills it calls _take_place. A stack, because a search would cost more with every subscription there is.
+    """
     cdef int32_t i, larger
     cdef void** grown
-    for i in range(capacity[0]):
-        if table[0][i] == NULL:
-            return i
+    cdef int32_t* stack
+    if unused_count[0]:
+        return unused[0][unused_count[0] - 1]
     larger = <int32_t>FIRST_CAPACITY if capacity[0] == 0 else <int32_t>(capacity[0] * 2)
     grown = <void**>realloc(table[0], <size_t>larger * sizeof(void*))
     if grown == NULL:
         return E_MEMORY
-    memset(grown + capacity[0], 0, <size_t>(larger - capacity[0]) * sizeof(void*))
-    i = capacity[0]
     table[0] = grown
+    stack = <int32_t*>realloc(unused[0], <size_t>larger * sizeof(int32_t))
+    if stack == NULL:
+        return E_MEMORY
+    unused[0] = stack
+    memset(grown + capacity[0], 0, <size_t>(larger - capacity[0]) * sizeof(void*))
+    for i in range(larger - 1, capacity[0] - 1, -1):
+        stack[unused_count[0]] = i
+        unused_count[0] += 1
     capacity[0] = larger
-    return i
+    return stack[unused_count[0] - 1]
 
 
 cdef int _append(int32_t** items, uint32_t* count, uint32_t* capacity, int32_t value) noexcept nogil:
@@ -203,7 +215,7 @@ cdef int add_transport(Engine* e, uint32_t id, const IceCommand* ice, int64_t no
     cdef Transport* t
     if find_transport(e, id) != NULL:
         return E_STATE
-    i = _free_place(<void***>&e.transports, &e.transport_capacity)
+    i = _free_place(<void***>&e.transports, &e.transport_capacity, &e.free_transports, &e.free_transport_count)
     if i < 0:
         return E_MEMORY
     if timers_grow(&e.timers, <uint32_t>e.transport_capacity) < 0:
@@ -225,6 +237,7 @@ cdef int add_transport(Engine* e, uint32_t id, const IceCommand* ice, int64_t no
         free(t)
         return code
     e.transports[i] = t
+    e.free_transport_count -= 1
     e.transport_count += 1
     # Spread the once-a-second work of many transports over the second.
     t.rtcp_due_ns = now_ns + ms(500) + engine_random(e) % 500000000u
@@ -236,11 +249,16 @@ cdef int remember_tuple(Engine* e, Transport* t, const SockAddr* remote, uint16_
     return table_put(&e.by_tuple, _tuple_key(e, remote, socket_index), t.index)
 
 
-cdef void forget_tuple(Engine* e, const SockAddr* remote, uint16_t socket_index) noexcept nogil:
-    table_remove(&e.by_tuple, _tuple_key(e, remote, socket_index))
+cdef void forget_tuple(Engine* e, Transport* t, const SockAddr* remote, uint16_t socket_index) noexcept nogil:
+    cdef uint64_t key = _tuple_key(e, remote, socket_index)
+    if table_get(&e.by_tuple, key) == t.index:
+        table_remove(&e.by_tuple, key)
 
 
 cdef void drop_queue(Engine* e, Transport* t) noexcept nogil:
+    cdef uint32_t i
+    for i in range(t.egress_count):
+        e.egresses[t.egresses[i]].start_queued = 0
     while t.queue_count:
         slot_drop(e.slab, t.queue[t.queue_head].slot)
         t.queue_head = (t.queue_head + 1) & (QUEUE_PLACES - 1)
@@ -267,7 +285,6 @@ cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
     """Take down a transport with all that stands on it; its queued packets are dropped."""
     cdef int32_t i
     cdef uint32_t j
-    cdef uint64_t key
     while t.egress_count:
         remove_egress(e, e.egresses[t.egresses[t.egress_count - 1]])
     while t.receiver_count:
@@ -276,9 +293,7 @@ cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
         table_remove(&e.by_ssrc, _ssrc_key(t, t.spent_ssrcs[j]))
     for i in range(ICE_MAX_TUPLES):
         if t.ice.tuples[i].used:
-            key = _tuple_key(e, &t.ice.tuples[i].remote, t.ice.tuples[i].socket_index)
-            if table_get(&e.by_tuple, key) == t.index:
-                table_remove(&e.by_tuple, key)
+            forget_tuple(e, t, &t.ice.tuples[i].remote, t.ice.tuples[i].socket_index)
     retire_credentials(e, t)
     table_remove(&e.by_ufrag, hash_bytes(t.ice.ufrag, t.ice.ufrag_bytes, e.hash_seed))
     table_remove(&e.by_transport_id, t.id)
@@ -292,6 +307,8 @@ cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
     srtp_free(t.receive_context)
     srtp_free(t.send_context)
     e.transports[t.index] = NULL
+    e.free_transports[e.free_transport_count] = t.index
+    e.free_transport_count += 1
     e.transport_count -= 1
     free(t.twcc)
     free(t.egresses)
@@ -309,7 +326,7 @@ cdef int add_receiver(Engine* e, Transport* t, const ReceiverCommand* spec) noex
         return E_STATE
     if t.receiver_count == MAX_RECEIVERS:
         return E_LIMIT
-    i = _free_place(<void***>&e.receivers, &e.receiver_capacity)
+    i = _free_place(<void***>&e.receivers, &e.receiver_capacity, &e.free_receivers, &e.free_receiver_count)
     if i < 0:
         return E_MEMORY
     r = <Receiver*>calloc(1, sizeof(Receiver))
@@ -324,6 +341,7 @@ cdef int add_receiver(Engine* e, Transport* t, const ReceiverCommand* spec) noex
     r.spec = spec[0]
     r.encoding_count = 1 if spec.rid_count == 0 else spec.rid_count
     e.receivers[i] = r
+    e.free_receiver_count -= 1
     t.receivers[t.receiver_count] = i
     t.receiver_count += 1
     return E_OK
@@ -343,6 +361,8 @@ cdef void remove_receiver(Engine* e, Receiver* r) noexcept nogil:
     t.receiver_count = <int32_t>count
     table_remove(&e.by_receiver_id, r.id)
     e.receivers[r.index] = NULL
+    e.free_receivers[e.free_receiver_count] = r.index
+    e.free_receiver_count += 1
     free(r.egresses)
     free(r)
 
@@ -361,7 +381,7 @@ cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept
     # An SSRC is never used twice under one key: the numbers of its former life would come again.
     if table_get(&e.by_ssrc, _ssrc_key(t, spec.ssrc)) != TABLE_MISSING:
         return E_INVALID
-    i = _free_place(<void***>&e.egresses, &e.egress_capacity)
+    i = _free_place(<void***>&e.egresses, &e.egress_capacity, &e.free_egresses, &e.free_egress_count)
     if i < 0:
         return E_MEMORY
     g = <Egress*>calloc(1, sizeof(Egress))
@@ -390,6 +410,7 @@ cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept
         free(g)
         return E_MEMORY
     e.egresses[i] = g
+    e.free_egress_count -= 1
     return E_OK
 
 
@@ -412,6 +433,8 @@ cdef void remove_egress(Engine* e, Egress* g) noexcept nogil:
         t.spent_ssrcs[t.spent_count] = g.spec.ssrc
         t.spent_count += 1
     e.egresses[g.index] = NULL
+    e.free_egresses[e.free_egress_count] = g.index
+    e.free_egress_count += 1
     free(g)
 
 
@@ -500,8 +523,10 @@ cdef void schedule(Engine* e, Transport* t) noexcept nogil:
     timers_set(&e.timers, t.index, due)
 
 
-cdef void emit(Engine* e, Event* event) noexcept nogil:
+cdef int emit(Engine* e, Event* event) noexcept nogil:
     """Hand an event to the control plane; a full ring loses it (counted), never an acknowledgement's reserve."""
-    if mailbox_emit(e.mailbox, event) < 0:
+    cdef int code = mailbox_emit(e.mailbox, event)
+    if code < 0:
         free(event.payload)
         e.counters.events_dropped += 1
+    return code
