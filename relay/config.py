@@ -37,6 +37,8 @@ from relay.config_read import (
 from relay.errors import ConfigError
 
 DEV_KEY = "devkey"
+# Customer and tier of that key.
+DEV_CUSTOMER = "development"
 # Known to everybody, so it opens nothing that is not on this machine alone. 32 bytes, as HS256 asks (RFC 7518 §3.2).
 DEV_SECRET = "veil-development-secret-not-for-production"
 
@@ -373,8 +375,11 @@ def _keys_from_text(text: str) -> list[dict[str, str]]:
 
 
 def _take_development(tree: Tree) -> None:
-    """Add the development key and, unless somebody said otherwise, listen on this machine alone."""
-    tree.values["keys"] = [*tree.values.get("keys", ()), {"key": DEV_KEY, "secret": DEV_SECRET, "customer": "default"}]
+    """Add the development key, whose calls may be of either kind, and listen on this machine alone unless told otherwise."""
+    values = tree.values
+    values["keys"] = [*values.get("keys", ()), {"key": DEV_KEY, "secret": DEV_SECRET, "customer": DEV_CUSTOMER}]
+    values["customers"] = [*values.get("customers", ()), {"name": DEV_CUSTOMER, "tier": DEV_CUSTOMER}]
+    values["tiers"] = {**values.get("tiers", {}), DEV_CUSTOMER: {"e2ee": "allowed"}}
     if "bind_ip" not in tree.values.get("server", {}):
         tree.put(("server", "bind_ip"), "127.0.0.1", "--dev")
 

@@ -17,7 +17,7 @@ from relay.config import Config
 from relay.errors import ConfigError, VeilError
 from relay.log import get_logger
 from relay.plane import ListenAddress, Plane
-from relay.policy.tiers import TierTable
+from relay.policy.tiers import Tier, TierTable
 from relay.signaling import edge
 from relay.signaling.client_api import ClientApi
 from relay.signaling.conference import Conference
@@ -61,7 +61,7 @@ class Server:
             socket_buffer_bytes=config.media.socket_buffer_bytes,
         )
         await plane.start()
-        tiers = TierTable({customer.name: customer.tier for customer in config.customers})
+        tiers = tier_table(config)
         conference = self.conference = Conference(plane, config.limits, tiers)
         conference.start()
         keys = Keyring(config.keys)
@@ -131,6 +131,12 @@ class Server:
             refusals=self._refusals,
             metrics_token=self.config.server.metrics_token,
         )
+
+
+def tier_table(config: Config) -> TierTable:
+    """Return the rules of every customer that the settings or a key name."""
+    names = {customer.name for customer in config.customers} | {key.customer for key in config.keys}
+    return TierTable({name: Tier(config.customer(name).tier, config.tier_of(name).e2ee) for name in names})
 
 
 def tls(config: Config) -> ssl.SSLContext | None:

@@ -19,12 +19,28 @@ class RoomKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Tier:
+    """The rules of one tier. `e2ee` is refused, allowed or required."""
+
+    name: str = DEFAULT_TIER
+    e2ee: str = "allowed"
+
+    def refusal(self, *, is_encrypted: bool) -> str | None:
+        """Return why a track of this declared encryption may not be published, or None when it may."""
+        if is_encrypted and self.e2ee == "refused":
+            return f"Calls of the {self.name} tier are not end-to-end encrypted: turn encryption off to publish."
+        if not is_encrypted and self.e2ee == "required":
+            return f"Calls of the {self.name} tier are end-to-end encrypted: turn encryption on to publish."
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class TierTable:
-    """Tier names by customer; a customer that the table does not name is in the default tier."""
+    """Tiers by customer; a customer that the table does not name is in the default tier."""
 
-    by_customer: Mapping[str, str]
-    default: str = DEFAULT_TIER
+    by_customer: Mapping[str, Tier]
+    default: Tier = Tier()
 
-    def tier_of(self, room: RoomKey) -> str:
-        """Return the name of the tier that rules this room."""
+    def tier_of(self, room: RoomKey) -> Tier:
+        """Return the tier that rules this room."""
         return self.by_customer.get(room.customer, self.default)

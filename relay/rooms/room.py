@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relay.errors import Refused
-from relay.policy.tiers import RoomKey
+from relay.policy.tiers import RoomKey, Tier
 from relay.quality.choice import BEST, Wanted
 from relay.rooms.endpoint import Endpoint, LeaveReason, State
 from relay.rooms.intents import (
@@ -26,7 +26,7 @@ from relay.rooms.intents import (
     TellRoom,
 )
 from relay.rooms.permissions import Audience
-from relay.rooms.publication import Publication
+from relay.rooms.publication import Encryption, Publication
 from relay.rooms.subscription import Subscription
 
 # What LiveKit allows to wait for an m-line; a client that announces without ever sending is a leak.
@@ -41,7 +41,7 @@ class Room:
 
     key: RoomKey
     sid: str
-    tier: str
+    tier: Tier
     created_ms: int
     created_ns: int
     sif_trailer: bytes
@@ -135,6 +135,9 @@ class Room:
         endpoint = self.endpoints[publication.publisher_sid]
         if not endpoint.permission.may_publish(publication.source):
             raise Refused(403, f"The token does not allow publishing from {publication.source.name.lower()}.")
+        sentence = self.tier.refusal(is_encrypted=publication.encryption is not Encryption.NONE)
+        if sentence is not None:
+            raise Refused(403, sentence)
         pending = len(endpoint.pending_publications())
         if pending >= MAX_PENDING_PUBLICATIONS or len(endpoint.publications) >= self.max_publications:
             raise Refused(429, f"A participant may publish {self.max_publications} tracks at most.")

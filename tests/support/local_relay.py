@@ -6,7 +6,7 @@ from typing import Any
 
 import jwt
 
-from relay.config import ApiKey, Config, load
+from relay.config import ApiKey, Config, Customer, Tier, load
 from relay.signaling.keyring import Keyring
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -24,7 +24,7 @@ def token(secret: str = SECRET, algorithm: str = "HS256", *, without: tuple[str,
 
 
 def settings(**limits: int) -> Config:
-    """Return settings for a relay on free ports of loopback, with the keys of two customers."""
+    """Return settings for a relay on free ports of loopback: `acme` may encrypt its calls, `other` is of the free tier."""
     config = load(
         None,
         environ={},
@@ -36,4 +36,10 @@ def settings(**limits: int) -> Config:
         },
         dev=True,
     )
-    return dataclasses.replace(config, keys=API_KEYS, limits=dataclasses.replace(config.limits, **limits))
+    return dataclasses.replace(
+        config,
+        keys=API_KEYS,
+        customers=(Customer("acme", "open"),),
+        tiers={**config.tiers, "open": Tier("allowed")},
+        limits=dataclasses.replace(config.limits, **limits),
+    )

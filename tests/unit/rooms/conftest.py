@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from relay.policy.tiers import RoomKey
+from relay.policy.tiers import RoomKey, Tier
 from relay.rooms.endpoint import Description, Endpoint
 from relay.rooms.permissions import Permission
 from relay.rooms.publication import Layer, Publication
@@ -13,7 +13,7 @@ from relay.rooms.room import Room
 
 @pytest.fixture
 def room() -> Room:
-    return Room(RoomKey("acme", "standup"), "RM_1", "free", 1_000, 0, b"trailer", max_participants=5)
+    return Room(RoomKey("acme", "standup"), "RM_1", Tier(), 1_000, 0, b"trailer", max_participants=5)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from relay.errors import Refused
-from relay.policy.tiers import RoomKey
+from relay.policy.tiers import RoomKey, Tier
 from relay.quality.choice import Quality, Wanted
 from relay.rooms.directory import Directory
 from relay.rooms.endpoint import Description, Endpoint, LeaveReason, State
@@ -279,7 +279,7 @@ def test_encryption_is_what_was_announced(room, join, publish) -> None:
 
 
 def make_room(customer: str, name: str) -> Room:
-    return Room(RoomKey(customer, name), "RM_x", "free", 0, 0, b"t")
+    return Room(RoomKey(customer, name), "RM_x", Tier(), 0, 0, b"t")
 
 
 def test_rooms_of_one_name_are_apart_by_customer() -> None:
@@ -310,3 +310,14 @@ def test_empty_rooms_are_kept_for_a_while_and_then_forgotten() -> None:
     assert directory.expire(21 * 10**9) == [left]
     # Its customer has a place again.
     directory.add(make_room("acme", "next"))
+
+
+def test_a_track_against_the_tier_is_refused_and_forgotten(room, join, publish) -> None:
+    room.tier = Tier("paid", "required")
+    join("ana")
+    with pytest.raises(Refused) as refused:
+        publish("ana", "cam")
+    assert refused.value.status == 403 and "paid tier" in refused.value.sentence
+    assert room.publication("TR_ana_cam") is None
+    publish("ana", "sealed", encryption=Encryption.GCM)
+    assert room.publication("TR_ana_sealed") is not None

@@ -135,6 +135,15 @@ async def test_a_token_for_the_next_join_comes_with_the_session(connect, relay, 
         assert answer.status == 200
 
 
+async def test_a_track_against_the_tier_is_refused_with_its_sentence(connect) -> None:
+    signal = await connect("ana", secret=OTHER_SECRET, key="bkey")
+    request = rtc.AddTrackRequest(cid="c", type=VIDEO, encryption=models.Encryption.Type.GCM)
+    await signal.send(add_track=request)
+    refusal = await signal.until("request_response")
+    assert refusal.reason == rtc.RequestResponse.NOT_ALLOWED and "free tier" in refusal.message
+    assert refusal.add_track.cid == "c"
+
+
 async def test_announced_tracks_get_their_sid_at_once_and_unchanged(connect) -> None:
     signal = await connect("ana")
     layers = [models.VideoLayer(quality=q, width=320 << q, height=180 << q) for q in range(3)]
