@@ -28,7 +28,7 @@ from relaycore.routes cimport (
     add_stream, emit, find_by_tuple, find_by_ufrag, find_stream, forget_tuple, remember_tuple, retire_credentials, schedule,
 )
 from relaycore.rtp cimport RtpHeader, parse_rtp, take_rtp_padding
-from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop
+from relaycore.slab cimport SLOT_LARGE_BYTES, SLOT_SMALL_BYTES, Slot, slab_take, slot_drop
 from relaycore.srtp cimport SrtpRxState, srtp_unprotect_rtcp, srtp_unprotect_rtp
 from relaycore.stun cimport (
     SockAddr, StunRequest, check_stun_integrity, parse_stun_request, write_stun_error, write_stun_success,
@@ -311,6 +311,26 @@ cdef void _mark_active(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns)
         request_keyframe(e, r, encoding, now_ns)
 
 
+cdef int _unprotect_first(Transport* t, SrtpRxState* state, Slot* slot, PacketFacts* f) noexcept nogil:
+    """Unprotect the first packet that we take of an SSRC, whose numbers may have wrapped once before.
+
+    Spec: RFC 3711 section 3.3.1 starts at rollover count 0. Senders that begin anywhere in 16 bits (libwebrtc stays below
+    2^15) reach 1 while their first packets are lost, or have no receiver yet; then no packet would ever be authentic.
+    """
+    cdef uint8_t copy[SLOT_LARGE_BYTES]
+    cdef int n
+    memset(state, 0, sizeof(SrtpRxState))
+    # A failed attempt may leave anything behind in the packet.
+    memcpy(copy, slot.data, slot.length)
+    n = srtp_unprotect_rtp(t.receive_context, state, slot.data, slot.length, f.rtp.payload_offset, &f.ext_seq)
+    if n != E_AUTH:
+        return n
+    memcpy(slot.data, copy, slot.length)
+    state.started = 1
+    state.highest = 0x10000 + <int64_t>f.rtp.seq
+    return srtp_unprotect_rtp(t.receive_context, state, slot.data, slot.length, f.rtp.payload_offset, &f.ext_seq)
+
+
 cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int64_t now_ns) noexcept nogil:
     cdef PacketFacts* f = &e.facts[slot - e.slab.slots]
     cdef RtpStream* s
@@ -338,8 +358,7 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
             e.counters.unbound_dropped += 1
             count_error(e, E_UNKNOWN_STREAM)
             return
-        memset(&first, 0, sizeof(first))
-        n = srtp_unprotect_rtp(t.receive_context, &first, slot.data, slot.length, f.rtp.payload_offset, &f.ext_seq)
+        n = _unprotect_first(t, &first, slot, f)
     else:
         n = srtp_unprotect_rtp(t.receive_context, &s.srtp, slot.data, slot.length, f.rtp.payload_offset, &f.ext_seq)
     if n < 0:
