@@ -145,7 +145,8 @@ ctypedef struct Transport:
     QueueItem* queue               # owned; NULL until first used
     uint32_t queue_head
     uint32_t queue_count
-    int32_t next_ready             # index of the next transport with work, NO_INDEX
+    int32_t next_ready             # indices of the neighbours among transports with work, NO_INDEX
+    int32_t previous_ready
     uint8_t is_ready
     int64_t rtcp_due_ns
     int64_t twcc_due_ns            # 0 = nothing pending

@@ -1,6 +1,6 @@
 """Tables of the engine; the contract stands in routes.pxd. No packet is parsed or written here."""
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from relaycore.errs cimport (
     E_INVALID, E_LIMIT, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_STREAM,
@@ -226,6 +226,7 @@ cdef int add_transport(Engine* e, uint32_t id, const IceCommand* ice, int64_t no
     t.id = id
     t.index = i
     t.next_ready = NO_INDEX
+    t.previous_ready = NO_INDEX
     t.dtls_tuple = ICE_NO_TUPLE
     t.rtcp_ssrc = engine_random(e)
     ice_reset(&t.ice, now_ns)
@@ -266,19 +267,17 @@ cdef void drop_queue(Engine* e, Transport* t) noexcept nogil:
 
 
 cdef void _unlink_ready(Engine* e, Transport* t) noexcept nogil:
-    cdef int32_t i = e.ready_first
-    cdef int32_t before = NO_INDEX
-    while i != NO_INDEX and i != t.index:
-        before = i
-        i = e.transports[i].next_ready
-    if i == NO_INDEX:
-        return
-    if before == NO_INDEX:
+    if t.previous_ready == NO_INDEX:
         e.ready_first = t.next_ready
     else:
-        e.transports[before].next_ready = t.next_ready
-    if e.ready_last == t.index:
-        e.ready_last = before
+        e.transports[t.previous_ready].next_ready = t.next_ready
+    if t.next_ready == NO_INDEX:
+        e.ready_last = t.previous_ready
+    else:
+        e.transports[t.next_ready].previous_ready = t.previous_ready
+    t.is_ready = 0
+    t.next_ready = NO_INDEX
+    t.previous_ready = NO_INDEX
 
 
 cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
@@ -477,6 +476,7 @@ cdef void mark_ready(Engine* e, Transport* t) noexcept nogil:
         return
     t.is_ready = 1
     t.next_ready = NO_INDEX
+    t.previous_ready = e.ready_last
     if e.ready_last == NO_INDEX:
         e.ready_first = t.index
     else:
@@ -489,18 +489,14 @@ cdef Transport* take_ready(Engine* e) noexcept nogil:
     if e.ready_first == NO_INDEX:
         return NULL
     t = e.transports[e.ready_first]
-    e.ready_first = t.next_ready
-    if e.ready_first == NO_INDEX:
-        e.ready_last = NO_INDEX
-    t.is_ready = 0
-    t.next_ready = NO_INDEX
+    _unlink_ready(e, t)
     return t
 
 
 cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil:
     cdef QueueItem* item
     if t.queue == NULL:
-        t.queue = <QueueItem*>calloc(QUEUE_PLACES, sizeof(QueueItem))
+        t.queue = <QueueItem*>malloc(QUEUE_PLACES * sizeof(QueueItem))
         if t.queue == NULL:
             return E_MEMORY
     if t.queue_count == QUEUE_PLACES:
