@@ -4,6 +4,7 @@
 #   make test      the same set-up plus browsers and test packages, then all tests
 #   make unit      unit, arch, sim and adversary tests only: no browser
 #   make browser   tests with browsers          make interop  every client against every other, with a table
+#   make adversary garbage on every port while a call runs, with a table
 #   make fuzz      long fuzzing (FUZZ_S=600)    make bench    figures against goals
 #   make debug     debug twin's unit tests      make asan     unit tests under address and undefined sanitizers
 #   make lint      ruff                         make example  rewrite veil.example.toml from relay/config.py
@@ -28,7 +29,7 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test unit interop browser fuzz bench debug asan lint example lock clean set-up build
+.PHONY: run test unit interop adversary browser fuzz bench debug asan lint example lock clean set-up build
 .PHONY: fuzz-short debug-build asan-build
 
 run: set-up build
@@ -45,6 +46,9 @@ browser: build/stamps/test build build/clients/.fetched
 
 interop: build/stamps/test build build/clients/.fetched
 	$(PY) -m tests.interop.run $(ARGS)
+
+adversary: build/stamps/test build
+	$(PY) -m tests.adversary.run $(ARGS)
 
 fuzz: build/stamps/test debug-build
 	VEIL_FUZZ_S=$(FUZZ_S) PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" tests/fuzz --timeout 0 $(ARGS)

@@ -33,6 +33,9 @@ log = get_logger(__name__)
 MAX_LINE_BYTES = 65_536
 # What the last `leave` of every session has to get out; a client that is slower learns it from the closed socket.
 DRAIN_S = 1.0
+# Connections the kernel keeps while the loop is busy: a second of a flood. Beyond it a newcomer's first packet is dropped
+# and comes again after a second.
+BACKLOG = 1024
 EXIT_OK = 0
 EXIT_FAILED = 1
 
@@ -86,7 +89,11 @@ class Server:
         loop = asyncio.get_running_loop()
         assert self._runner.server is not None
         self._listener = await loop.create_server(
-            doorman.factory(self._runner.server), config.server.bind_ip, config.server.http_port, ssl=tls(config)
+            doorman.factory(self._runner.server),
+            config.server.bind_ip,
+            config.server.http_port,
+            ssl=tls(config),
+            backlog=BACKLOG,
         )
         self.http_port = self._listener.sockets[0].getsockname()[1]
         candidates = [f"{address.advertised_ip}:{address.port}" for address in plane.candidates]
