@@ -252,9 +252,10 @@ async def test_server_that_takes_invites_only_asks_for_one() -> None:
 async def test_blocked_camera_is_explained_and_does_not_keep_anybody_out() -> None:
     flags = ("--use-fake-ui-for-media-stream=deny",)
     async with relay_process() as relay, guest(relay.origin, "Ada", room="r", flags=flags) as ada:
-        await ada.page.wait_for_selector("#lobby-camera-problem:not([hidden])")
-        assert "Camera is blocked" in await ada.text("#lobby-camera-problem")
-        assert "Microphone is blocked" in await ada.text("#lobby-microphone-problem")
+        await ada.page.wait_for_selector("#lobby-problems > :not([hidden])")
+        # One reason for both is said once.
+        assert "Camera and microphone are blocked" in await ada.text("#lobby-problems")
+        assert await ada.page.locator("#lobby-problems > :visible").count() == 1
         await ada.join(media=False)
         tile = await ada.tile("Ada (you)")
         assert tile and tile["isAvatarShown"] and tile["isMuted"]
@@ -267,9 +268,9 @@ async def test_blocked_camera_is_explained_and_does_not_keep_anybody_out() -> No
 async def test_missing_camera_leaves_the_microphone() -> None:
     flags = ("--use-fake-device-for-media-stream=device-count=0",)
     async with relay_process() as relay, guest(relay.origin, "Ada", room="r", flags=flags) as ada:
-        await ada.page.wait_for_selector("#lobby-camera-problem:not([hidden])")
-        assert "No camera found" in await ada.text("#lobby-camera-problem")
-        assert await ada.page.is_hidden("#lobby-microphone-problem")
+        await ada.page.wait_for_selector("#lobby-problems > :not([hidden])")
+        assert "No camera found" in await ada.text("#lobby-problems")
+        assert await ada.page.is_hidden("#lobby-problems [data-source=microphone]")
         assert await ada.page.get_attribute("#lobby-microphone", "aria-pressed") == "true"
 
 
@@ -284,21 +285,21 @@ navigator.mediaDevices.getUserMedia = async (wanted) => {
 
 async def test_camera_in_use_can_be_tried_again() -> None:
     async with relay_process() as relay, guest(relay.origin, "Ada", room="r", script=BUSY_CAMERA) as ada:
-        await ada.page.wait_for_selector("#lobby-camera-problem:not([hidden])")
-        assert "in use" in await ada.text("#lobby-camera-problem")
+        await ada.page.wait_for_selector("#lobby-problems > :not([hidden])")
+        assert "in use" in await ada.text("#lobby-problems")
         assert await ada.page.get_attribute("#lobby-microphone", "aria-pressed") == "true"
         await ada.page.evaluate("() => { window.isBusy = false; }")
-        await ada.press("#lobby-camera-problem button")
+        await ada.press("#lobby-problems [data-source=camera] button")
         await ada.page.wait_for_selector("#preview.has-video")
-        assert await ada.page.is_hidden("#lobby-camera-problem")
+        assert await ada.page.locator("#lobby-problems > :visible").count() == 0
 
 
 async def test_page_without_https_says_why_there_is_no_camera() -> None:
     flags = ("--host-resolver-rules=MAP veil.test 127.0.0.1",)
     async with relay_process() as relay:
         async with guest(f"http://veil.test:{relay.port}", "Ada", room="r", flags=flags) as ada:
-            await ada.page.wait_for_selector("#lobby-camera-problem:not([hidden])")
-            assert "HTTPS" in await ada.text("#lobby-camera-problem")
+            await ada.page.wait_for_selector("#lobby-problems > :not([hidden])")
+            assert "HTTPS" in await ada.text("#lobby-problems")
 
 
 BLOCKED_SOUND = """
@@ -321,6 +322,35 @@ async def test_sound_that_the_browser_holds_back_is_one_tap_away() -> None:
             await ada.press("#listen")
             await until(ada.hears_something, "Ada hears Bo after a tap")
             assert await ada.page.is_hidden("#listen")
+
+
+BLOCKED_MEDIA = """
+const Plain = RTCPeerConnection;
+window.RTCPeerConnection = class extends Plain { constructor(c) { super({...c, iceTransportPolicy: "relay"}); } };
+"""
+
+
+async def test_network_that_lets_no_media_through_is_named_as_the_reason() -> None:
+    async with relay_process() as relay, guest(relay.origin, "Ada", room="r", script=BLOCKED_MEDIA) as ada:
+        await ada.page.wait_for_selector("#preview.has-video")
+        await ada.page.fill("#join-name", "Ada")
+        await ada.press("#join-button")
+        await ada.page.wait_for_selector("#banner:not([hidden])")
+        assert "Connecting" in await ada.text("#banner")
+        await ada.page.wait_for_selector("#ended:not([hidden])", timeout=60_000)
+        assert await ada.text("#ended-title") == "Audio and video cannot get through"
+        assert "UDP" in await ada.text("#ended-text")
+        assert await ada.page.is_visible("#ended-rejoin")
+
+
+async def test_address_of_the_page_leads_back_into_the_room() -> None:
+    async with relay_process() as relay, guest(relay.origin, "Ada") as ada:
+        await ada.page.fill("#join-room", "tea & cake")
+        await ada.join()
+        await ada.page.reload()
+        await ada.page.wait_for_selector("#preview.has-video")
+        assert await ada.page.input_value("#join-room") == "tea & cake"
+        assert await ada.page.input_value("#join-name") == "Ada"
 
 
 async def test_other_camera_is_used_and_remembered() -> None:

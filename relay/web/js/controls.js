@@ -1,6 +1,7 @@
 /** Buttons and menus that both the lobby and the call have: microphone, camera, devices. */
 
 import { el, setAttribute, setText } from "./dom.js";
+import { deviceProblem } from "./errors.js";
 import { setIcon } from "./icons.js";
 
 const LOOKS = {
@@ -48,18 +49,34 @@ export function deviceSelect(select, kind, media, fallback) {
   };
 }
 
-/** Show a problem with a button that tries again. Returns what renders it. */
-export function problemNote(root, source, media) {
-  const title = el("strong");
-  const text = el("span");
-  const retry = el("button", { type: "button", class: "link", text: "Try again", click: () => media.set(source, true) });
-  root.replaceChildren(title, text, retry);
+/** Show what is wrong with camera and microphone, once where it is the same, with a button that tries again. */
+export function problemNotes(root, media) {
+  const note = (sources) => {
+    const title = el("strong");
+    const text = el("span");
+    const again = async () => {
+      if (sources.length > 1) await media.open();
+      else await media.set(sources[0], true);
+    };
+    const retry = el("button", { type: "button", class: "link", text: "Try again", click: again });
+    const box = el("div", { class: "problem", role: "alert", "data-source": sources.join("-"), hidden: true }, title, text, retry);
+    root.append(box);
+    return (problem) => {
+      setText(title, problem?.title ?? "");
+      setText(text, problem?.text ?? "");
+      retry.hidden = !problem?.canRetry;
+      box.hidden = !problem;
+    };
+  };
+  const both = note(["microphone", "camera"]);
+  const microphone = note(["microphone"]);
+  const camera = note(["camera"]);
   return (state) => {
-    const { problem } = state[source];
-    root.hidden = !problem;
-    setText(title, problem?.title ?? "");
-    setText(text, problem?.text ?? "");
-    retry.hidden = !problem?.canRetry;
+    const [first, second] = [state.microphone.problem, state.camera.problem];
+    const isSame = first && second && first.name === second.name;
+    both(isSame ? deviceProblem("both", first) : null);
+    microphone(isSame ? null : first);
+    camera(isSame ? null : second);
   };
 }
 

@@ -74,42 +74,40 @@ export function endedBecause(reason) {
   return { title, text, canRejoin };
 }
 
-const THINGS = { microphone: "microphone", camera: "camera", screenShare: "screen" };
+const THINGS = {
+  microphone: ["microphone", "is", "it"],
+  camera: ["camera", "is", "it"],
+  screenShare: ["screen", "is", "it"],
+  both: ["camera and microphone", "are", "them"],
+};
 
-/** Return {title, text, canRetry} for a device that could not be opened. */
+/** Return {name, title, text, canRetry} for a device that could not be opened; `both` for two with one reason. */
 export function deviceProblem(source, error) {
-  const thing = THINGS[source];
+  const [thing, is, it] = THINGS[source];
   const named = thing[0].toUpperCase() + thing.slice(1);
-  switch (error?.name) {
+  const name = error?.name ?? "";
+  const problem = (title, text, canRetry = true) => ({ name, title, text, canRetry });
+  switch (name) {
     case "InsecureContext":
-      return {
-        title: "This page needs HTTPS",
-        text: "Browsers give camera and microphone to secure pages only. Open this address with https://, or on the "
+      return problem(
+        "This page needs HTTPS",
+        "Browsers give camera and microphone to secure pages only. Open this address with https://, or on the "
           + "server's own machine as http://localhost. You can still join to watch and listen.",
-        canRetry: false,
-      };
+        false,
+      );
     case "NotAllowedError":
     case "SecurityError":
-      return {
-        title: `${named} is blocked`,
-        text: `Allow the ${thing} for this page: the icon beside the address, or your system's privacy settings.`,
-        canRetry: true,
-      };
+      return problem(
+        `${named} ${is} blocked`,
+        `Allow the ${thing} for this page: by the icon beside the address, or in your system's privacy settings.`,
+      );
     case "NotFoundError":
     case "OverconstrainedError":
-      return { title: `No ${thing} found`, text: "Plug one in, or check that it is switched on.", canRetry: true };
+      return problem(`No ${thing} found`, `Plug ${it} in or switch ${it} on, then try again.`);
     case "NotReadableError":
     case "AbortError":
-      return {
-        title: `${named} is in use`,
-        text: `Another app or tab holds the ${thing}. Close it there, then try again.`,
-        canRetry: true,
-      };
+      return problem(`${named} ${is} in use`, `Another app or tab holds ${it}. Close it there, then try again.`);
     default:
-      return {
-        title: `${named} did not start`,
-        text: `The browser says: ${error?.message || error?.name || "nothing"}.`,
-        canRetry: true,
-      };
+      return problem(`${named} did not start`, `The browser says: ${error?.message || name || "nothing"}.`);
   }
 }

@@ -32,8 +32,8 @@ function ratiosFor(width, height) {
 }
 
 /** Return one {x, y, width, height} per tile, rows centred, the last row too. */
-export function gridLayout(count, stageWidth, stageHeight, gap) {
-  const { columns, rows, width, height } = bestGrid(count, stageWidth, stageHeight, gap);
+export function gridLayout(count, stageWidth, stageHeight, gap, ratios = ratiosFor(stageWidth, stageHeight)) {
+  const { columns, rows, width, height } = bestGrid(count, stageWidth, stageHeight, gap, ratios);
   const top = (stageHeight - rows * height - (rows - 1) * gap) / 2;
   const places = [];
   for (let index = 0; index < count; index++) {
@@ -52,7 +52,7 @@ export function spotlightLayout(count, stageWidth, stageHeight, gap) {
   const width = isBeside ? stageWidth * SHARE : stageWidth;
   const height = isBeside ? stageHeight : Math.min(stageHeight * 0.6, (stageWidth * 3) / 4);
   const [x, y] = isBeside ? [width + gap, 0] : [0, height + gap];
-  const others = gridLayout(count - 1, stageWidth - x, stageHeight - y, gap);
+  const others = gridLayout(count - 1, stageWidth - x, stageHeight - y, gap, WIDE);
   return [rectangle(0, 0, width, height), ...others.map((place) => ({ ...place, x: place.x + x, y: place.y + y }))];
 }
 

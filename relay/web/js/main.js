@@ -19,9 +19,11 @@ const room = new Room(store, media, () => {
   return invite ? joinByInvite(invite, name) : joinByRoom(wanted, name);
 });
 
-const join = ({ name, room: wanted }) => {
+const join = async ({ name, room: wanted }) => {
   store.update({ name, ...(store.state.invite ? {} : { room: wanted }) });
-  return room.join();
+  await room.join();
+  // The address of the page leads back into the room when it is loaded again.
+  if (store.state.screen === "call") history.replaceState(null, "", linkOf(store.state));
 };
 const renderers = {
   lobby: lobby(store, media, join),

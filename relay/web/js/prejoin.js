@@ -1,7 +1,7 @@
 /** The lobby: see and hear yourself, choose devices, say who you are. */
 
 import { joinProblem } from "./errors.js";
-import { deviceSelect, problemNote, sourceButton } from "./controls.js";
+import { deviceSelect, problemNotes, sourceButton } from "./controls.js";
 import { byId, el, setAttribute, setText } from "./dom.js";
 import { watchLevel } from "./meter.js";
 import { readInvite } from "./api.js";
@@ -20,8 +20,7 @@ export function lobby(store, media, join) {
     deviceSelect(byId("lobby-audioinput"), "audioinput", media, "Microphone"),
     deviceSelect(byId("lobby-videoinput"), "videoinput", media, "Camera"),
     deviceSelect(byId("lobby-audiooutput"), "audiooutput", media, "Speaker"),
-    problemNote(byId("lobby-microphone-problem"), "microphone", media),
-    problemNote(byId("lobby-camera-problem"), "camera", media),
+    problemNotes(byId("lobby-problems"), media),
     preview(),
     meter(media),
   ];

@@ -15,8 +15,8 @@ const CONNECT_TIMEOUT_MS = 15_000;
 // ICE may find its way back by itself; longer than this people notice.
 const DISCONNECTED_MS = 4_000;
 const RETRY_MS = [0, 300, 1_200, 2_700, 4_800, 7_000, 7_000, 7_000, 7_000, 7_000, 7_000, 7_000];
-// Where media never got through, a third attempt will not either.
-const FIRST_TRIES = 2;
+// Where media never got through, one more attempt is enough to say so.
+const FIRST_TRIES = 1;
 const SPEAKING_INTERVAL_MS = 200;
 // About -40 dBov: above breath and fans, below speech.
 const SPEAKING_LEVEL = 0.01;

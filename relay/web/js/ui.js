@@ -1,7 +1,7 @@
 /** The call and its end: what is on the screen besides the tiles. */
 
 import { chatPanel } from "./chatpanel.js";
-import { deviceSelect, onKey, problemNote, sourceButton } from "./controls.js";
+import { deviceSelect, onKey, problemNotes, sourceButton } from "./controls.js";
 import { byId, el, setAttribute, setText } from "./dom.js";
 import { icon } from "./icons.js";
 import { Sound } from "./sound.js";
@@ -23,8 +23,7 @@ export function callScreen(store, media, room, linkOf) {
     deviceSelect(byId("call-audioinput"), "audioinput", media, "Microphone"),
     deviceSelect(byId("call-videoinput"), "videoinput", media, "Camera"),
     deviceSelect(byId("call-audiooutput"), "audiooutput", media, "Speaker"),
-    problemNote(byId("call-microphone-problem"), "microphone", media),
-    problemNote(byId("call-camera-problem"), "camera", media),
+    problemNotes(byId("call-problems"), media),
     chatPanel(store, room.chat),
     deviceProblems(store),
     notices(),
