@@ -236,8 +236,11 @@ class Attacker:
             if datagram[:1] < b"\x04" and not reached.done():
                 reached.set_result(None)
             elif datagram and 20 <= datagram[0] <= 63:
-                self._transport.receive_dtls(datagram, monotonic_ns())
-                self._poll()
+                self._on_dtls(datagram)
+
+    def _on_dtls(self, datagram: bytes) -> None:
+        self._transport.receive_dtls(datagram, monotonic_ns())
+        self._poll()
 
     def _poll(self) -> None:
         for event in self._transport.poll(monotonic_ns()):
