@@ -131,6 +131,22 @@ async def test_relay_is_told_how_large_videos_are_shown_and_that_the_page_is_hid
         assert len(ada.sent_of("trackSetting")) == before + 1
 
 
+async def test_shared_screen_is_shown_large_until_it_is_stopped() -> None:
+    async with relay_process() as relay, two_people(relay.origin, "r") as (ada, bo):
+        await bo.sees("Ada Lovelace")
+        await ada.press("#call-screen")
+        await bo.sees("Ada Lovelace, screen")
+        screen, face = await bo.tile("Ada Lovelace, screen"), await bo.tile("Ada Lovelace")
+        assert screen and face and screen["isScreen"]
+        assert screen["box"]["width"] > 2 * face["box"]["width"]
+        await ada.press("#call-screen")
+        await until(lambda: has_tiles(bo, 2), "the screen is gone at the other side")
+        # A second time, over a new section of the description.
+        await ada.press("#call-screen")
+        await bo.sees("Ada Lovelace, screen")
+        await bo.sees("Ada Lovelace")
+
+
 async def test_simulcast_has_three_encodings_and_speech_is_mono_with_dtx() -> None:
     async with relay_process() as relay, guest(relay.origin, "Ada", room="r") as ada:
         await ada.join()
@@ -412,6 +428,10 @@ async def is_alone(person: Guest) -> bool:
 
 async def holds(fact: bool) -> bool:
     return fact
+
+
+async def has_tiles(person: Guest, count: int) -> bool:
+    return len(await person.tiles()) == count
 
 
 async def has_sockets(person: Guest, count: int) -> bool:

@@ -168,7 +168,7 @@ function fill(tile, { identity, name, isLocal, isScreen, isMuted, isSpeaking, st
   setText(tile.name, shown);
   setText(tile.avatar, initials(name));
   setAttribute(root, "data-identity", identity);
-  setAttribute(root, "data-hue", hueOf(identity || name));
+  setAttribute(root, "data-hue", hueOf(name));
   for (const [fact, holds] of Object.entries({
     "is-local": isLocal,
     "is-screen": isScreen,
@@ -200,7 +200,7 @@ export function initials(name) {
   return words.length > 1 ? first(words[0]) + first(words.at(-1)) : first(words[0]) || "?";
 }
 
-/** Return one of eight colours that stays the same for a person. */
+/** Return one of eight colours, the same for a name in every call. */
 export function hueOf(text) {
   let sum = 7;
   for (const character of text) sum = (sum * 31 + character.codePointAt(0)) >>> 0;
