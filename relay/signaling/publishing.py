@@ -188,6 +188,9 @@ class PublisherSide:
             raise
 
     async def _stop(self, carried: Carried) -> None:
+        if self.carried.get(carried.media.mid) is not carried:
+            # The session ended while an earlier one was taken back.
+            return
         del self.carried[carried.media.mid]
         hall = self._session.hall
         if carried.track_sid and hall is not None:

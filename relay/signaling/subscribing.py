@@ -211,7 +211,8 @@ class SubscriberSide:
             log.info("no egress for a track", participant=self._session.sid, track=view.track_sid, why=str(error))
             return
         if self._views.get(view.track_sid) is not view:
-            await self._plane.remove_egress(egress)
+            # With its publisher gone too, the egress is gone already: no reason to end this subscriber.
+            self._command(self._plane.remove_egress(egress))
             return
         view.egress = egress
         hall = self._session.hall

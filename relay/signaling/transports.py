@@ -98,6 +98,7 @@ class TransportDriver:
         self._remote_is_known = False
         self._has_sctp = False
         self._in_pool = False
+        self._batch: asyncio.Task[None] | None = None
         self._deferred: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -142,9 +143,12 @@ class TransportDriver:
         self.is_closed = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._in_pool and self._batch is not None:
+            # A thread is inside OpenSSL with this transport, and cancelling its task would not stop it.
+            await asyncio.wait([self._batch])
         # Always: a data channel association that is dropped unclosed would stay until another transport polls.
         self.transport.close()
-        if not self._in_pool and self.id:
+        if self.id:
             for event in self.transport.poll(monotonic_ns()):
                 if isinstance(event, DatagramReady):
                     self._plane.send_dtls(self.id, event.data)
@@ -196,7 +200,7 @@ class TransportDriver:
                 batch = list(self._inbox)
                 self._inbox.clear()
                 self._in_pool = True
-                self._tasks.spawn(self._digest_in_pool(batch), "handshake")
+                self._batch = self._tasks.spawn(self._digest_in_pool(batch), "handshake")
                 return
             self.transport.receive_dtls(self._inbox.popleft(), monotonic_ns())
             self._drain()
