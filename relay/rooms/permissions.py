@@ -1,7 +1,7 @@
 """What one participant may do, and from which sources it may publish."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class Source(enum.IntEnum):
@@ -44,25 +44,39 @@ class AudienceRule:
     all_tracks: bool = False
     track_sids: frozenset[str] = frozenset()
 
-    def names(self, sid: str, identity: str) -> bool:
-        """True when this rule speaks of that participant; a sid is the more exact name and wins."""
-        return self.participant_sid == sid if self.participant_sid else bool(identity) and self.identity == identity
-
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Whom a publisher lets subscribe. The default lets everybody."""
+    """Whom a publisher lets subscribe. The default lets everybody.
+
+    A rule that has a sid speaks of that participant alone, whatever identity it names. Rules are looked up and not
+    searched: a publisher may send a thousand, and they are asked about for each of its tracks and each participant.
+    """
 
     everybody: bool = True
     rules: tuple[AudienceRule, ...] = ()
+    # By ("sid", sid) or ("identity", identity): the tracks, None for all of them.
+    _tracks_of: dict[tuple[str, str], set[str] | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            name = ("sid", rule.participant_sid) if rule.participant_sid else ("identity", rule.identity)
+            tracks = self._tracks_of.setdefault(name, set())
+            if rule.all_tracks:
+                self._tracks_of[name] = None
+            elif tracks is not None:
+                tracks |= rule.track_sids
 
     def allows(self, sid: str, identity: str, track_sid: str) -> bool:
         """True when that participant may see that track."""
         if self.everybody:
             return True
-        return any(
-            rule.names(sid, identity) and (rule.all_tracks or track_sid in rule.track_sids) for rule in self.rules
-        )
+        for name in (("sid", sid), ("identity", identity)):
+            if name[1]:
+                tracks = self._tracks_of.get(name, ())
+                if tracks is None or track_sid in tracks:
+                    return True
+        return False
 
 
 EVERYBODY = Audience()

@@ -33,6 +33,10 @@ from relay.rooms.subscription import Subscription
 MAX_PENDING_PUBLICATIONS = 20
 # Choices and settings may come before the track they speak of; a client may name this many.
 MAX_REMEMBERED = 1024
+# Ours have 15; what a client makes up is not kept.
+MAX_SID_CHARACTERS = 64
+# Keys and values of all attributes of a participant: they are part of what everybody is told with each change of it.
+MAX_ATTRIBUTES_CHARACTERS = 65_536
 
 
 @dataclass(slots=True)
@@ -114,17 +118,21 @@ class Room:
     ) -> list[Intent]:
         """Change what a participant says about itself; empty values change nothing, an empty attribute is removed.
 
-        Errors: Refused when the token does not allow it.
+        Errors: Refused 403 when the token does not allow it, 413 when the attributes would become too many.
         """
         endpoint = self.endpoints[sid]
         if not endpoint.permission.can_update_metadata:
             raise Refused(403, "The token does not allow its holder to change its own metadata.")
-        merged = dict(endpoint.description.attributes) | dict(attributes)
+        before = endpoint.description.attributes
+        merged = {key: value for key, value in (dict(before) | dict(attributes)).items() if value}
+        size = _characters(merged.items())
+        if size > MAX_ATTRIBUTES_CHARACTERS and size > _characters(before):
+            raise Refused(413, f"The attributes are longer than {MAX_ATTRIBUTES_CHARACTERS} characters together.")
         endpoint.description = replace(
             endpoint.description,
             name=name or endpoint.description.name,
             metadata=metadata or endpoint.description.metadata,
-            attributes=tuple((key, value) for key, value in merged.items() if value),
+            attributes=tuple(merged.items()),
         )
         return [self._changed(endpoint, to_itself=True)]
 
@@ -295,7 +303,7 @@ class Room:
 
     @staticmethod
     def _remember(memory: dict[str, Any], track_sid: str, value: Any) -> None:
-        if track_sid in memory or len(memory) < MAX_REMEMBERED:
+        if track_sid in memory or (len(memory) < MAX_REMEMBERED and len(track_sid) <= MAX_SID_CHARACTERS):
             memory[track_sid] = value
 
     def _reconsider(self, subscriber: Endpoint, publication: Publication) -> list[Intent]:
@@ -348,3 +356,7 @@ class Room:
             return []
         subscription.encoding = encoding
         return [Forward(subscription.subscriber_sid, subscription.track_sid, encoding)]
+
+
+def _characters(attributes: Iterable[tuple[str, str]]) -> int:
+    return sum(len(key) + len(value) for key, value in attributes)

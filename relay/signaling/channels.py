@@ -45,9 +45,17 @@ class DataPipe:
 
     def closed(self, driver: Sender, channel: int) -> None:
         """Note that a channel is gone."""
-        for channels in self._channels.values():
+        for label, channels in list(self._channels.items()):
             if (driver, channel) in channels:
                 channels.remove((driver, channel))
+            if not channels:
+                # Labels are the client's words, and it may make up ever new ones.
+                del self._channels[label]
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels with an open channel."""
+        return frozenset(self._channels)
 
     def send(self, label: str, data: bytes) -> None:
         """Send one message, now or when there is room."""

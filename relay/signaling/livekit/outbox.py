@@ -57,7 +57,8 @@ class Outbox:
     """Messages waiting for one connection.
 
     `on_ready` is called when something was put; `on_overflow` once, when more than `max_queued_bytes` wait: the
-    connection is then dropped, since a client that slow would act on the past.
+    connection is then dropped, since a client that slow would act on the past. A message counts as half of that at
+    most: the roster of a large room with much metadata is one message, however long, and the first a client reads.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Outbox:
         self._remember(frame)
         item: bytes | str = frame.text if self.is_text else frame.binary
         self._queue.append(item)
-        self.queued_bytes += len(item)
+        self.queued_bytes += self._weight(item)
         if self.queued_bytes > self.max_queued_bytes:
             self._overflowed = True
             self._queue.clear()
@@ -118,12 +119,20 @@ class Outbox:
 
     def written(self, item: bytes | str) -> None:
         """Note that a taken message is in the hands of the kernel."""
-        self.queued_bytes = max(0, self.queued_bytes - len(item))
+        self.queued_bytes = max(0, self.queued_bytes - self._weight(item))
 
     def finish(self) -> None:
         """Note that nothing more will come; what is queued is still written."""
         self.is_finished = True
         self.on_ready()
+
+    @property
+    def known_participants(self) -> int:
+        """How many participants the client was told of that have not left since."""
+        return len(self._versions)
+
+    def _weight(self, item: bytes | str) -> int:
+        return min(len(item), self.max_queued_bytes // 2)
 
     def _wrong_here(self, frame: Frame) -> str:
         if self.is_finished:
@@ -148,10 +157,12 @@ class Outbox:
         elif frame.kind == "leave":
             self.is_finished = True
         for info in _participants(frame):
-            self._versions[info.sid] = info.version
             if info.state == models.ParticipantInfo.State.DISCONNECTED:
+                # A sid never comes back, and a long call sees many of them.
                 self._tracks.pop(info.sid, None)
+                self._versions.pop(info.sid, None)
             else:
+                self._versions[info.sid] = info.version
                 self._tracks[info.sid] = frozenset(track.sid for track in info.tracks)
 
 

@@ -37,6 +37,8 @@ Reason = rtc.RequestResponse.Reason
 REFRESH_S = 300.0
 # Names that a client makes up and that everybody in the room is sent.
 MAX_TEXT_CHARACTERS = 1024
+# A whole announcement with codecs and layers: everybody is sent what it says, with each change of its publisher.
+MAX_TRACK_BYTES = 4096
 MAX_METADATA_BYTES = 65_536
 # A client that sends so much that cannot be read is broken or hostile.
 MAX_BAD_FRAMES = 16
@@ -213,7 +215,8 @@ class LivekitParticipant:
         is_media = request.type in (models.TrackType.AUDIO, models.TrackType.VIDEO)
         texts = (request.cid, request.name, request.stream)
         # A request for an existing sid is a backup codec, which we never ask for.
-        if not is_media or request.sid or not request.cid or any(len(text) > MAX_TEXT_CHARACTERS for text in texts):
+        is_too_long = request.ByteSize() > MAX_TRACK_BYTES or any(len(text) > MAX_TEXT_CHARACTERS for text in texts)
+        if not is_media or request.sid or not request.cid or is_too_long:
             self._not_allowed(Reason.INVALID_REQUEST, "This track cannot be published.", add_track=request)
             return
         waiting = next((p for p in me.pending_publications() if p.cid == request.cid), None)
@@ -267,7 +270,8 @@ class LivekitParticipant:
                 attributes=tuple(request.attributes.items()),
             )
         except Refused as refused:
-            self._not_allowed(Reason.NOT_ALLOWED, refused.sentence, update_metadata=request)
+            reason = Reason.NOT_ALLOWED if refused.status == 403 else Reason.LIMIT_EXCEEDED
+            self._not_allowed(reason, refused.sentence, update_metadata=request)
             return
         self._carry_out(intents)
         self._put(
