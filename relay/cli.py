@@ -222,7 +222,7 @@ def seconds(text: str) -> int:
 @contextlib.contextmanager
 def errors_as_sentences() -> Iterator[None]:
     """End the process with one sentence where a person can act on the error; our bugs keep their traceback."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     try:
         yield
     except ConfigError as error:

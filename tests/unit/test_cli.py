@@ -8,6 +8,7 @@ from pathlib import Path
 import jwt
 import pytest
 
+from relay.cli import main
 from relay.config import DEV_KEY, DEV_SECRET, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,3 +90,11 @@ def test_wrong_usage_has_the_same_exit_code() -> None:
 def test_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert veil("version").stdout == f"veil {project['version']}\n"
+
+
+def test_an_error_keeps_its_colons(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("VEIL_KEYS", "only-a-key")
+    monkeypatch.setattr("sys.argv", ["veil", "serve", "--check"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "key:secret:customer" in capsys.readouterr().err
