@@ -56,7 +56,8 @@ def may_scrape(request: web.Request, token: str) -> bool:
     """True for a caller on this machine with no proxy between, and for one that shows the token."""
     if token:
         given = request.headers.get("Authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+        # Bytes that are no UTF-8 come as lone surrogates, which would not encode back by default.
+        return hmac.compare_digest(given.encode(errors="surrogateescape"), f"Bearer {token}".encode())
     # How many people are in calls is nobody else's business; a proxy on this machine would hide who asks.
     if any(name in request.headers for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")):
         return False

@@ -14,6 +14,10 @@ class Source(enum.IntEnum):
     SCREEN_SHARE_AUDIO = 4
 
 
+_PICTURES = frozenset({Source.CAMERA, Source.SCREEN_SHARE})
+_SOUNDS = frozenset({Source.MICROPHONE, Source.SCREEN_SHARE_AUDIO})
+
+
 @dataclass(frozen=True, slots=True)
 class Permission:
     """The rights of one session, fixed by its token.
@@ -30,9 +34,10 @@ class Permission:
     recorder: bool = False
     agent: bool = False
 
-    def may_publish(self, source: Source) -> bool:
-        """True when a track of this source may be published."""
-        return self.can_publish and (not self.sources or source in self.sources)
+    def may_publish(self, source: Source, *, is_video: bool) -> bool:
+        """True when such a track of this source may be published; a picture is no microphone, whatever it is called."""
+        fitting = _PICTURES if is_video else _SOUNDS
+        return self.can_publish and (not self.sources or source in self.sources & fitting)
 
 
 @dataclass(frozen=True, slots=True)

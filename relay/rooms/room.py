@@ -141,7 +141,7 @@ class Room:
     def publish(self, publication: Publication) -> None:
         """Note an announced track; nobody hears of it before it is bound.   Errors: Refused (403, 429)."""
         endpoint = self.endpoints[publication.publisher_sid]
-        if not endpoint.permission.may_publish(publication.source):
+        if not endpoint.permission.may_publish(publication.source, is_video=publication.is_video):
             raise Refused(403, f"The token does not allow publishing from {publication.source.name.lower()}.")
         sentence = self.tier.refusal(is_encrypted=publication.encryption is not Encryption.NONE)
         if sentence is not None:

@@ -87,6 +87,7 @@ class Session:
         )
         self._ever_connected = False
         self._gone: set[TransportDriver] = set()
+        self._closed: set[TransportDriver] = set()
         self._grace: asyncio.TimerHandle | None = None
         self._join_deadline: asyncio.TimerHandle | None = None
 
@@ -181,7 +182,9 @@ class Session:
     def on_reachable(self, driver: TransportDriver, is_reachable: bool) -> None:
         """Note that ICE found or lost the client."""
         if is_reachable:
-            self._gone.discard(driver)
+            # ICE may outlive what it carried; nothing comes through a transport that is closed.
+            if driver not in self._closed:
+                self._gone.discard(driver)
         else:
             self._gone.add(driver)
         self._reconsider_grace()
@@ -189,6 +192,7 @@ class Session:
     def on_closed(self, driver: TransportDriver, reason: str) -> None:
         """Note that a transport will carry nothing any more."""
         log.info("transport closed", participant=self.sid, transport=driver.id, why=reason)
+        self._closed.add(driver)
         self._gone.add(driver)
         self._reconsider_grace()
 

@@ -210,6 +210,12 @@ class SubscriberSide:
             # The publisher may have gone while its track was offered; the room will say so in a moment.
             log.info("no egress for a track", participant=self._session.sid, track=view.track_sid, why=str(error))
             return
+        except ValueError as error:
+            # Payload types of an answer that nothing can be sent with: the client's doing, and of this track alone.
+            log.info("no egress for an answer", participant=self._session.sid, track=view.track_sid, why=str(error))
+            if self._session.listener is not None:
+                self._session.listener.on_subscription_failed(view.track_sid, is_unsupported=True)
+            return
         if self._views.get(view.track_sid) is not view:
             # With its publisher gone too, the egress is gone already: no reason to end this subscriber.
             self._command(self._plane.remove_egress(egress))

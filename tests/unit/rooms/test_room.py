@@ -90,7 +90,7 @@ def test_pending_tracks_are_nobodys_business(room, join, publish) -> None:
 )
 def test_publishing_needs_the_right_for_the_source(room, join, rights, source, allowed) -> None:
     join("ana", **rights)
-    publication = Publication("TR_1", "PA_ana", "cid", True, source=source)
+    publication = Publication("TR_1", "PA_ana", "cid", source is Source.CAMERA, source=source)
     if allowed:
         room.publish(publication)
         assert room.publication("TR_1") is publication
