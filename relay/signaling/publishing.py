@@ -108,12 +108,6 @@ class PublisherSide:
         async with self._turn:
             self._bind()
 
-    async def withdraw(self, track_sid: str) -> None:
-        """Stop reading the m-line of a track that the relay itself unpublished."""
-        async with self._turn:
-            for carried in [c for c in self.carried.values() if c.track_sid == track_sid]:
-                await self._stop(carried)
-
     def carried_as(self, track_sid: str) -> Carried | None:
         """Return the m-line that carries this track."""
         return next((carried for carried in self.carried.values() if carried.track_sid == track_sid), None)
