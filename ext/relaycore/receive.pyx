@@ -35,7 +35,7 @@ from relaycore.stun cimport (
 )
 from relaycore.twcc cimport TwccRecorder, twcc_record
 from relaycore.units cimport ms
-from relaycore.views cimport CODEC_NONE, DdStructure, view_packet
+from relaycore.views cimport DdStructure, view_packet
 
 
 cdef enum:

@@ -199,7 +199,6 @@ cdef void _on_report_block(Engine* e, Transport* t, const ReportBlock* block, in
     if g == NULL:
         return
     g.mid_known = 1
-    g.reported = 1
     g.fraction_lost = block.fraction_lost
     g.total_lost = block.total_lost
     g.jitter_ticks = block.jitter

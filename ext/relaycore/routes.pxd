@@ -95,7 +95,6 @@ ctypedef struct Egress:            # one subscription
     RtpStream* source              # stream of `current`; borrowed; NULL = it starts over under a new SSRC, at a keyframe
     uint8_t start_queued           # bit per encoding: a keyframe's first packet, at which forwarding may start, waits in the queue
     uint8_t mid_known              # the receiver has reported on our SSRC: MID need not be sent any more
-    uint8_t reported
     Projection projection
     SrtpTxState srtp
     uint64_t packets

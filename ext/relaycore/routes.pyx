@@ -7,7 +7,7 @@ from relaycore.errs cimport (
 )
 from relaycore.icelite cimport ICE_MAX_TUPLES, ICE_NO_TUPLE, ice_begin_generation, ice_find, ice_reset
 from relaycore.mailbox cimport (
-    MAX_CNAME, MAX_CODECS, MAX_RIDS, MAX_SSRCS, EV_ACK, Event, IceCommand, ReceiverCommand, EgressCommand, mailbox_emit,
+    MAX_CNAME, MAX_CODECS, MAX_RIDS, MAX_SSRCS, Event, IceCommand, ReceiverCommand, EgressCommand, mailbox_emit,
 )
 from relaycore.projection cimport projection_init
 from relaycore.slab cimport Slot, slot_drop
