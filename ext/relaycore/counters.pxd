@@ -29,4 +29,13 @@ ctypedef struct Counters:
     uint64_t stun_answered
     uint64_t stun_refused
     uint64_t feedback_sent
+    uint64_t rtx_sent
+    uint64_t rtx_refused           # asked for again too soon or too often
+    uint64_t rtx_unknown           # asked for, but never sent, too old, or not kept
+    uint64_t rtx_queue_dropped
+    uint64_t gso_sends             # sends of more than one datagram
+    uint64_t gso_datagrams         # datagrams in them
+    uint64_t gso_fallbacks         # sockets on which the kernel refused them
+    uint64_t levelling_bytes       # padding that made datagrams of a run equally long
+    uint64_t transport_feedback_received
     uint64_t by_error[32]          # index = -code, reason of every dropped datagram

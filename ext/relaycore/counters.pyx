@@ -8,6 +8,9 @@ SCALARS = (
     "keyframe_requests_received", "keyframe_requests_sent", "keyframe_requests_coalesced",
     "nacks_received", "send_errors", "receive_overflow", "queue_dropped", "events_dropped",
     "slots_exhausted", "stun_answered", "stun_refused", "feedback_sent",
+    "rtx_sent", "rtx_refused", "rtx_unknown", "rtx_queue_dropped",
+    "gso_sends", "gso_datagrams", "gso_fallbacks", "levelling_bytes",
+    "transport_feedback_received",
 )
 
 # The struct is read as an array of 64-bit words: names and fields must agree in number.

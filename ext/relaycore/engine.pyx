@@ -12,15 +12,16 @@ from relaycore.icelite cimport ICE_NO_TUPLE
 from relaycore.mailbox cimport (
     CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
     CMD_RECEIVER_REMOVE, CMD_SNAPSHOT, CMD_STOP, CMD_TRANSPORT_ADD, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE,
-    CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, Command, EV_ACK, Event, ExtensionsCommand, Mailbox, SelectCommand, SrtpCommand,
+    CMD_TRANSPORT_PACING, CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, Command, EV_ACK, Event, ExtensionsCommand, Mailbox,
+    SelectCommand, SrtpCommand,
 )
 from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_put
 from relaycore.receive cimport receive_datagram
 from relaycore.reports cimport count_error, request_keyframe, run_timers
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
-    add_egress, add_receiver, add_transport, emit, find_egress, find_receiver, find_transport, remove_egress, remove_receiver,
-    remove_transport, routes_free, routes_init, set_ice, take_ready,
+    add_egress, add_receiver, add_transport, emit, find_egress, find_receiver, find_transport, mark_ready, remove_egress,
+    remove_receiver, remove_transport, routes_free, routes_init, set_ice, take_ready,
 )
 from relaycore.slab cimport Slab, Slot, slab_take, slab_used, slot_drop
 from relaycore.srtp cimport SrtpContext, srtp_free, srtp_new
@@ -286,6 +287,10 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
         return _set_srtp(e, t, &c.body.srtp)
     if c.op == CMD_TRANSPORT_EXTENSIONS:
         return _set_extensions(t, &c.body.extensions)
+    if c.op == CMD_TRANSPORT_PACING:
+        t.pacer.rate_bps = c.body.pacing.rate_bps
+        mark_ready(e, t)
+        return E_OK
     if c.op == CMD_DATAGRAM:
         return _send_datagram(e, t, c.payload, c.payload_bytes)
     if c.op == CMD_RECEIVER_ADD:

@@ -2,29 +2,30 @@
 subscriber's packets of a frame at a time, so that what is dropped earlier leaves no trace in any numbering.
 """
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
+from libc.stdlib cimport calloc
 from libc.string cimport memset
+from relaycore.emission cimport RTP_P_BIT, Run, Staged, run_add, run_send, write_header
 from relaycore.errs cimport E_NO_SPACE
-from relaycore.hdrext cimport (
-    EXT_ABS_SEND_TIME, EXT_MID, EXT_REPAIRED_RID, EXT_RID, EXT_TOFFSET, EXT_TWCC, ExtView, write_hdrext,
-)
+from relaycore.history cimport SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_keep
 from relaycore.mailbox cimport CodecEntry, EV_EGRESS_SWITCHED, Event
 from relaycore.outbox cimport OUTBOX_MAX
+from relaycore.pacer cimport pacer_media_due, pacer_repair_due
 from relaycore.projection cimport (
     projection_drop, projection_map, projection_rebase, projection_sent, projection_ts,
 )
-from relaycore.reports cimport count_error, expedite_report, is_sendable, request_keyframe, send_slot
+from relaycore.reports cimport count_error, expedite_report, is_sendable, request_keyframe
+from relaycore.resend cimport resend_next
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, QUEUE_PLACES, QueueItem, Receiver, RtpStream, Transport,
-    emit, mark_ready, queue_packet,
+    emit, mark_ready, queue_packet, schedule,
 )
-from relaycore.rtp cimport write_rtp_fixed
-from relaycore.slab cimport Slot, slab_take, slot_drop, slot_hold
-from relaycore.srtp cimport SRTP_MAX_OVERHEAD, srtp_protect_rtp
+from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop, slot_hold
+from relaycore.srtp cimport SRTP_MAX_OVERHEAD
 from relaycore.views cimport rewrite_picture
 
 cdef enum:
-    FIXED_HEADER_BYTES = 12
     OUTBOX_MARGIN = 32             # places left for reports and STUN answers of the same turn
+    PADDING_BYTES = 4
 
 
 cdef inline bint _wants(const Egress* g, int32_t encoding) noexcept nogil:
@@ -36,12 +37,22 @@ cdef inline bint _starts(const PacketFacts* f) noexcept nogil:
     return f.rtp.payload_bytes > 0 and (f.view.source == 0 or (f.view.keyframe and f.view.start_of_frame))
 
 
+cdef void _keep(Engine* e, RtpStream* s, Slot* slot, const PacketFacts* f) noexcept nogil:
+    """Keep a packet for retransmissions."""
+    if s.history == NULL:
+        s.history = <SourceHistory*>calloc(1, sizeof(SourceHistory))
+        if s.history == NULL:
+            return
+    source_keep(s.history, e.slab, slot, f.ext_seq)
+
+
 cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f, int64_t now_ns) noexcept nogil:
     cdef Egress* g
     cdef Transport* t
     cdef uint32_t i
     cdef int code
     cdef bint waits
+    cdef bint queued = False
     cdef bint starts = _starts(f)
     cdef const RtpStream* s = r.encodings[f.encoding].stream
     for i in range(r.egress_count):
@@ -61,9 +72,13 @@ cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f,
             slot_drop(e.slab, slot)
             e.counters.queue_dropped += 1
             count_error(e, code)
-        elif waits and starts:
+            continue
+        queued = True
+        if waits and starts:
             # The switch happens at dequeue; the rest of this keyframe may be queued before that.
             g.start_queued = <uint8_t>(g.start_queued | 1u << <uint32_t>f.encoding)
+    if queued and r.spec.is_video and f.rtp.payload_bytes:
+        _keep(e, r.encodings[f.encoding].stream, slot, f)
 
 
 cdef uint32_t _source_offset(const Egress* g, const RtpStream* s, bint* known) noexcept nogil:
@@ -103,43 +118,79 @@ cdef void _switch(Engine* e, Egress* g, RtpStream* s, const PacketFacts* f, int6
         expedite_report(e, e.transports[g.transport], now_ns)
 
 
-cdef inline int _payload_type(const Egress* g, uint8_t codec) noexcept nogil:
+cdef const CodecEntry* _codec_of(const Egress* g, uint8_t codec) noexcept nogil:
+    """Return what the subscriber calls a codec, NULL when it does not take it."""
     cdef int i
     for i in range(g.spec.codec_count):
         if g.spec.codecs[i].codec == codec:
-            return g.spec.codecs[i].payload_type
-    return -1
+            return &g.spec.codecs[i]
+    return NULL
 
 
-cdef int _write_header(Egress* g, Transport* t, const PacketFacts* f, uint8_t* dst, Py_ssize_t cap, uint8_t payload_type,
-                       int64_t out_seq, uint32_t out_ts) noexcept nogil:
-    """Write the outgoing RTP header with the subscriber's extension ids; return its bytes."""
-    cdef ExtView x = f.extensions
-    cdef int n
-    # Hop-by-hop: meant for us, or written anew for this subscriber.
-    x.present &= ~((1u << EXT_MID) | (1u << EXT_RID) | (1u << EXT_REPAIRED_RID) | (1u << EXT_TWCC) | (1u << EXT_ABS_SEND_TIME)
-                   | (1u << EXT_TOFFSET))
-    if not g.mid_known and g.spec.mid_bytes:
-        x.present |= 1u << EXT_MID
-        x.by_kind[EXT_MID].data = g.spec.mid
-        x.by_kind[EXT_MID].bytes = g.spec.mid_bytes
-    n = write_hdrext(dst + FIXED_HEADER_BYTES, cap - FIXED_HEADER_BYTES, &t.extensions, &x)
-    if n < 0:
-        return n
-    write_rtp_fixed(dst, n > 0, False, f.rtp.marker, payload_type, <uint16_t>(out_seq & 0xffff), out_ts, g.spec.ssrc)
-    return FIXED_HEADER_BYTES + n
+cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const CodecEntry* codec, int64_t out_seq,
+                    int64_t now_ns) noexcept nogil:
+    """Note what a retransmission of this packet needs."""
+    cdef SentMapping m
+    if not g.is_video or not g.spec.rtx_ssrc or not codec.rtx_payload_type:
+        return
+    if g.sent == NULL:
+        g.sent = <SentLog*>calloc(1, sizeof(SentLog))
+        if g.sent == NULL:
+            return
+    m.serial = s.serial
+    m.encoding = f.encoding
+    m.ts_offset = g.projection.ts_offset
+    m.picture_offset = g.projection.picture_offset
+    m.tl0_offset = g.projection.tl0_offset
+    m.payload_type = codec.payload_type
+    m.rtx_payload_type = codec.rtx_payload_type
+    sent_map(g.sent, &m)
+    sent_log(g.sent, out_seq, f.ext_seq, now_ns)
 
 
-cdef void _project(Engine* e, Transport* t, Egress* g, Slot* slot, int64_t now_ns) noexcept nogil:
-    """Forward one packet to one subscriber, or decide not to."""
+cdef void _fill_hole(Engine* e, Run* run, Transport* t, Egress* g, const RtpStream* s, Slot* slot, int64_t out_seq,
+                     int64_t now_ns) noexcept nogil:
+    """Send padding under a reserved number whose packet came late and was padding: an open number would be asked for."""
+    cdef PacketFacts padding = e.facts[slot - e.slab.slots]
+    cdef Staged item
+    cdef const CodecEntry* codec = _codec_of(g, s.codec)
+    cdef uint32_t out_ts = projection_ts(&g.projection, padding.rtp.rtp_ts)
+    if codec == NULL or padding.rtp.payload_offset + PADDING_BYTES > slot.capacity:
+        return
+    item.out = slab_take(e.slab, SLOT_SMALL_BYTES)
+    if item.out == NULL:
+        e.counters.slots_exhausted += 1
+        return
+    padding.rtp.marker = 0
+    padding.extensions.present = 0
+    item.source = slot
+    item.payload = slot.data + padding.rtp.payload_offset
+    item.payload_bytes = PADDING_BYTES
+    item.out_seq = out_seq
+    item.header_bytes = write_header(t, g, &padding, item.out.data, item.out.capacity, g.spec.ssrc, codec.payload_type, out_seq,
+                                     out_ts, now_ns)
+    if item.header_bytes < 0:
+        count_error(e, item.header_bytes)
+        slot_drop(e.slab, item.out)
+        return
+    memset(item.payload, 0, PADDING_BYTES)
+    item.payload[PADDING_BYTES - 1] = PADDING_BYTES
+    item.out.data[0] |= <uint8_t>RTP_P_BIT
+    # Alone, so that nothing is added to its padding.
+    run_send(e, run)
+    run_add(e, run, t, g, out_ts, &item)
+    run_send(e, run)
+
+
+cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int64_t now_ns) noexcept nogil:
+    """Add one packet to what goes to one subscriber, or decide not to."""
     cdef const PacketFacts* f = &e.facts[slot - e.slab.slots]
     cdef Receiver* r = e.receivers[g.receiver]
     cdef RtpStream* s = r.encodings[f.encoding].stream
-    cdef uint8_t* payload = slot.data + f.rtp.payload_offset
-    cdef Slot* out
+    cdef const CodecEntry* codec
+    cdef Staged item
     cdef int64_t out_seq
     cdef uint32_t out_ts
-    cdef int payload_type, header_bytes, n
     if s == NULL or s.ssrc != f.rtp.ssrc:
         return
     if _starts(f):
@@ -149,65 +200,79 @@ cdef void _project(Engine* e, Transport* t, Egress* g, Slot* slot, int64_t now_n
     if f.rtp.payload_bytes == 0:
         # Padding only: later packets close up behind it. It stood in the queue so that it comes after what it followed.
         if g.source == s and g.current == f.encoding:
-            projection_drop(&g.projection, f.ext_seq)
+            out_seq = projection_drop(&g.projection, f.ext_seq)
+            if out_seq >= 0 and g.is_video:
+                _fill_hole(e, run, t, g, s, slot, out_seq, now_ns)
         return
     if g.current != f.encoding or g.source != s:
         if r.spec.is_video and not _starts(f):
             return
         _switch(e, g, s, f, now_ns)
-    payload_type = _payload_type(g, f.codec)
-    if payload_type < 0:
+    codec = _codec_of(g, f.codec)
+    if codec == NULL:
         projection_drop(&g.projection, f.ext_seq)
         return
-    out = slab_take(e.slab, slot.length + SRTP_MAX_OVERHEAD + 64)
-    if out == NULL:
+    item.out = slab_take(e.slab, slot.length + SRTP_MAX_OVERHEAD + 64)
+    if item.out == NULL:
         e.counters.slots_exhausted += 1
         return
     out_seq = projection_map(&g.projection, f.ext_seq)
     if out_seq < 0:
         count_error(e, <int>out_seq)
-        slot_drop(e.slab, out)
+        slot_drop(e.slab, item.out)
         return
     out_ts = projection_ts(&g.projection, f.rtp.rtp_ts)
+    item.source = slot
+    item.payload = slot.data + f.rtp.payload_offset
+    item.payload_bytes = f.rtp.payload_bytes
+    item.out_seq = out_seq
     if f.view.picture_id_bytes or f.view.tl0_bytes:
         # The clear packet is ours alone and every subscriber writes its own numbers, so it is patched in place.
-        rewrite_picture(payload, &f.view, <uint16_t>((<uint32_t>f.view.picture_id + g.projection.picture_offset) & 0x7fffu),
+        rewrite_picture(item.payload, &f.view, <uint16_t>((<uint32_t>f.view.picture_id + g.projection.picture_offset) & 0x7fffu),
                         <uint8_t>((<uint32_t>f.view.tl0 + g.projection.tl0_offset) & 0xffu))
-    header_bytes = _write_header(g, t, f, out.data, out.capacity, <uint8_t>payload_type, out_seq, out_ts)
-    if header_bytes >= 0 and header_bytes + f.rtp.payload_bytes + SRTP_MAX_OVERHEAD <= out.capacity:
-        n = srtp_protect_rtp(t.send_context, &g.srtp, out_seq, out.data, header_bytes, payload, f.rtp.payload_bytes)
-    else:
-        n = header_bytes if header_bytes < 0 else E_NO_SPACE
-    if n < 0:
-        count_error(e, n)
-        slot_drop(e.slab, out)
+    item.header_bytes = write_header(t, g, f, item.out.data, item.out.capacity, g.spec.ssrc, codec.payload_type, out_seq, out_ts,
+                                     now_ns)
+    if item.header_bytes < 0 or item.header_bytes + item.payload_bytes + SRTP_MAX_OVERHEAD > item.out.capacity:
+        count_error(e, item.header_bytes if item.header_bytes < 0 else E_NO_SPACE)
+        slot_drop(e.slab, item.out)
         return
-    out.length = <uint16_t>n
-    if g.packets == 0 or out_ts != g.projection.last_ts:
-        e.outbox.next_run += 1
+    if g.frames == 0 or out_ts != g.projection.last_ts:
         g.frames += 1
     projection_sent(&g.projection, out_ts, &f.view, now_ns)
-    g.packets += 1
-    g.bytes += <uint64_t>n
-    g.payload_bytes += f.rtp.payload_bytes
-    e.counters.rtp_forwarded += 1
-    send_slot(e, t, out, e.outbox.next_run)
+    _remember(g, s, f, codec, out_seq, now_ns)
+    run_add(e, run, t, g, out_ts, &item)
+
+
+cdef bint _has_room(const Engine* e, const Run* run) noexcept nogil:
+    return e.outbox.count + run.count < OUTBOX_MAX - OUTBOX_MARGIN
 
 
 cdef void forward_queue(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     cdef QueueItem item
     cdef Egress* g
-    cdef int32_t last = NO_INDEX
-    while t.queue_count and e.outbox.count < OUTBOX_MAX - OUTBOX_MARGIN:
+    cdef Run run
+    cdef int64_t due = 0
+    run.count = 0
+    run.now_ns = now_ns
+    t.pacer_due_ns = 0
+    while t.queue_count and _has_room(e, &run):
+        due = pacer_media_due(&t.pacer, now_ns)
+        if due:
+            break
         item = t.queue[t.queue_head]
         t.queue_head = (t.queue_head + 1) & (QUEUE_PLACES - 1)
         t.queue_count -= 1
         g = e.egresses[item.egress]
         if g != NULL and g.id == item.egress_id:
-            if item.egress != last:
-                e.outbox.next_run += 1
-                last = item.egress
-            _project(e, t, g, item.slot, now_ns)
+            _project(e, &run, t, g, item.slot, now_ns)
         slot_drop(e.slab, item.slot)
-    if t.queue_count:
+    run_send(e, &run)
+    while t.resend_count and not due and _has_room(e, &run):
+        due = pacer_repair_due(&t.pacer, now_ns)
+        if not due:
+            resend_next(e, t, now_ns)
+    if due:
+        t.pacer_due_ns = due
+        schedule(e, t)
+    elif t.queue_count or t.resend_count:
         mark_ready(e, t)

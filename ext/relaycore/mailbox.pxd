@@ -30,6 +30,7 @@ cdef enum CommandOp:
     CMD_KEYFRAME = 12              # select: ask the publisher of (receiver, encoding)
     CMD_SNAPSHOT = 13              # fill the snapshot buffers, then ack
     CMD_STOP = 14
+    CMD_TRANSPORT_PACING = 15      # pacing
 
 ctypedef struct IceCommand:
     uint8_t ufrag[64]
@@ -86,6 +87,9 @@ ctypedef struct SelectCommand:
     uint32_t egress
     int32_t encoding               # -1 = paused
 
+ctypedef struct PacingCommand:
+    uint64_t rate_bps              # what the path is believed to carry; 0 = unknown, media unpaced
+
 ctypedef union CommandBody:
     IceCommand ice
     SrtpCommand srtp
@@ -93,6 +97,7 @@ ctypedef union CommandBody:
     ReceiverCommand receiver
     EgressCommand egress
     SelectCommand select
+    PacingCommand pacing
 
 ctypedef struct Command:
     uint32_t op

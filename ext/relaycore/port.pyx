@@ -11,7 +11,7 @@ thread at a time may call a port. The tuples of `take_events`, by kind:
 from enum import IntEnum
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from relaycore.engine cimport Snapshot
@@ -19,7 +19,7 @@ from relaycore.errs cimport err_name
 from relaycore.hdrext cimport EXT_NONE, ext_kind_of_uri
 from relaycore.mailbox cimport (
     CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
-    CMD_RECEIVER_REMOVE, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE,
+    CMD_RECEIVER_REMOVE, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
     CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
     EV_ENCODING_SILENT, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STOPPED, EV_STREAM_BOUND, MAX_CNAME, MAX_CODECS,
     MAX_RIDS, MAX_SSRCS, CodecEntry, Command, Event, IceCommand, Mailbox, mailbox_event_count,
@@ -29,7 +29,7 @@ from relaycore.slab cimport SLOT_LARGE_BYTES
 from relaycore.snapshot cimport counter_values, snapshot_arrays, snapshot_release, snapshot_reserve
 from relaycore.srtp cimport srtp_key_bytes, srtp_salt_bytes
 from relaycore.stun cimport SockAddr
-from relaycore.udp cimport format_address
+from relaycore.sockaddr cimport format_address
 from relaycore.views cimport (
     CODEC_AV1, CODEC_H264, CODEC_OPUS, CODEC_OTHER_AUDIO, CODEC_OTHER_VIDEO, CODEC_RED, CODEC_VP8, CODEC_VP9,
 )
@@ -263,6 +263,13 @@ cdef class CommandPort:
             raise MemoryError("datagram")
         memcpy(c.payload, <const char*>datagram, <size_t>len(datagram))
         c.payload_bytes = <uint32_t>len(datagram)
+        return self._submit(&c)
+
+    def set_pacing(self, transport, uint64_t rate_bps):
+        """Tell what the path to a subscriber carries (bit/s); 0 = unknown."""
+        cdef Command c
+        self._begin(&c, CMD_TRANSPORT_PACING, transport)
+        c.body.pacing.rate_bps = rate_bps
         return self._submit(&c)
 
     def remove_transport(self, transport):

@@ -41,8 +41,9 @@ cdef void projection_init(Projection* p, uint16_t first_out) noexcept nogil
 cdef void projection_rebase(Projection* p, int64_t ext_seq, uint32_t rtp_ts, const FrameView* view, bint known, uint32_t new_ts_offset, uint32_t clock_rate_hz, int64_t now_ns) noexcept nogil
 # Number for a source packet: >= 0 output ext_seq; E_TOO_OLD (before the segment or the window), E_REPLAY (already mapped).
 cdef int64_t projection_map(Projection* p, int64_t ext_seq) noexcept nogil
-# The source packet is not sent (padding only, layer not wanted): later packets close up behind it.
-cdef void projection_drop(Projection* p, int64_t ext_seq) noexcept nogil
+# The source packet is not sent (padding only, layer not wanted): later packets close up behind it. Returns the number (>= 0)
+# that had been reserved for it while it was missing, which nothing else will use; else -1.
+cdef int64_t projection_drop(Projection* p, int64_t ext_seq) noexcept nogil
 cdef uint32_t projection_ts(const Projection* p, uint32_t rtp_ts) noexcept nogil
 # Records what was sent, so that the next rebase can go on behind it.
 cdef void projection_sent(Projection* p, uint32_t out_ts, const FrameView* view, int64_t now_ns) noexcept nogil

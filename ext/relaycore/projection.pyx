@@ -2,7 +2,7 @@
 
 Rules (DESIGN section 4, "Numbers" and "Time"):
 - source in order: output number = the next one; a gap in the source reserves as many output numbers (at most a window);
-- a packet that is dropped before sending takes no number; if it fills a reserved hole, the number stays unused;
+- a packet that is dropped before sending takes no number; if it fills a reserved hole, the caller is told its number;
 - a source whose numbers jump by more than the window starts a new segment: nothing is reserved;
 - timestamps keep one offset per source; a new source goes on behind the last output timestamp and never before it.
 """
@@ -90,11 +90,11 @@ cdef int64_t projection_map(Projection* p, int64_t ext_seq) noexcept nogil:
     return number
 
 
-cdef void projection_drop(Projection* p, int64_t ext_seq) noexcept nogil:
+cdef int64_t projection_drop(Projection* p, int64_t ext_seq) noexcept nogil:
     cdef int64_t gap = ext_seq - p.highest_in
     cdef int64_t i
     if not p.started:
-        return
+        return -1
     if gap > PROJECTION_WINDOW:
         memset(p.state, MAP_NONE, sizeof(p.state))
         p.segment_start = ext_seq
@@ -105,10 +105,14 @@ cdef void projection_drop(Projection* p, int64_t ext_seq) noexcept nogil:
             p.next_out += 1
         p.highest_in = ext_seq
     elif ext_seq < p.segment_start or gap <= -PROJECTION_WINDOW:
-        return
+        return -1
     elif p.state[ext_seq & MASK] != MAP_HOLE:
-        return
+        return -1
+    else:
+        p.state[ext_seq & MASK] = MAP_DROPPED
+        return unwrap_u16(p.next_out, p.out_low[ext_seq & MASK])
     p.state[ext_seq & MASK] = MAP_DROPPED
+    return -1
 
 
 cdef uint32_t projection_ts(const Projection* p, uint32_t rtp_ts) noexcept nogil:
@@ -153,8 +157,8 @@ cdef class ProjectionMap:
         return projection_map(&self.p, ext_seq)
 
     def drop(self, int64_t ext_seq):
-        """Tell that the source packet takes no number."""
-        projection_drop(&self.p, ext_seq)
+        """Tell that the source packet takes no number; return the one that was reserved for it, or -1."""
+        return projection_drop(&self.p, ext_seq)
 
     def send(self, uint32_t rtp_ts, int64_t now_ns):
         """Return the output timestamp and remember it as sent."""

@@ -7,19 +7,21 @@ from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 from relaycore.errs cimport E_LAST, E_NO_SPACE, E_STATE
+from relaycore.history cimport SOURCE_MS, source_trim
 from relaycore.icelite cimport ICE_NO_TUPLE, ice_poll
 from relaycore.mailbox cimport (
     EV_ENCODING_ACTIVE, EV_ENCODING_SILENT, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STREAM_BOUND, Event,
 )
 from relaycore.outbox cimport outbox_put
 from relaycore.projection cimport projection_ts, ticks_of
+from relaycore.resend cimport resend_request
 from relaycore.routes cimport (
     Egress, Encoding, Engine, NO_INDEX, Receiver, RtpStream, Transport,
-    drop_queue, emit, find_by_ssrc, find_stream, schedule,
+    drop_queue, emit, find_by_ssrc, find_stream, mark_ready, schedule,
 )
 from relaycore.rtcp cimport (
     RTCP_BYE, RTCP_PSFB, RTCP_RR, RTCP_RTPFB, RTCP_SR, ReportBlock, RtcpPacket, SenderInfo,
-    next_rtcp, parse_fir_item, parse_pli, parse_report_block, parse_sender_info, write_pli, write_rr, write_sdes_cname, write_sr,
+    next_rtcp, parse_fir_item, parse_nack_item, parse_pli, parse_report_block, parse_sender_info, write_pli, write_rr, write_sdes_cname, write_sr,
 )
 from relaycore.slab cimport Slot, slab_take, slot_drop
 from relaycore.srtp cimport SRTCP_MAX_OVERHEAD, srtp_protect_rtcp
@@ -31,6 +33,7 @@ cdef enum:
     DATAGRAM_BYTES = 1200          # plaintext limit of one compound: fits every path that media fits
     MAX_BLOCKS = 31                # 5-bit count (RFC 3550 section 6.4.1)
     MAX_ITEMS = 64                 # FIR entries looked at in one packet
+    MAX_NACK_ITEMS = 256           # of 17 numbers each: more than a subscriber may have waiting
     EXPEDITE_MS = 10
     # A pair that changes more often than four times a second, and four times at once, is told late: whoever has
     # credentials could flood the event ring by it.
@@ -196,7 +199,7 @@ cdef void _run_keyframe_requests(Engine* e, Transport* t, int64_t now_ns) noexce
 cdef void _on_report_block(Engine* e, Transport* t, const ReportBlock* block, int64_t now_ns) noexcept nogil:
     cdef Egress* g = find_by_ssrc(e, t, block.ssrc)
     cdef int64_t rtt
-    if g == NULL:
+    if g == NULL or g.spec.ssrc != block.ssrc:
         return
     g.mid_known = 1
     g.fraction_lost = block.fraction_lost
@@ -238,6 +241,26 @@ cdef void _on_keyframe_request(Engine* e, Transport* t, uint32_t media_ssrc, int
         request_keyframe(e, e.receivers[g.receiver], encoding, now_ns)
 
 
+cdef void _on_nack(Engine* e, Transport* t, const RtcpPacket* p, int64_t now_ns) noexcept nogil:
+    """Answer a generic NACK (RFC 4585 section 6.2.1) for what one of our streams sent."""
+    cdef uint32_t media_ssrc = 0
+    cdef uint16_t first = 0
+    cdef uint16_t mask = 0
+    cdef uint32_t bit
+    cdef Egress* g
+    cdef int i
+    for i in range(MAX_NACK_ITEMS):
+        if parse_nack_item(p, i, &media_ssrc, &first, &mask) < 0:
+            break
+        g = find_by_ssrc(e, t, media_ssrc)
+        if g == NULL or g.spec.ssrc != media_ssrc:
+            return
+        resend_request(e, t, g, first, now_ns)
+        for bit in range(16):
+            if mask >> bit & 1:
+                resend_request(e, t, g, <uint16_t>((first + bit + 1u) & 0xffffu), now_ns)
+
+
 cdef void receive_rtcp(Engine* e, Transport* t, uint8_t* buf, Py_ssize_t n, int64_t now_ns) noexcept nogil:
     """Walk one authenticated plaintext compound. What comes before a malformed part counts."""
     cdef Py_ssize_t cursor = 0
@@ -271,6 +294,9 @@ cdef void receive_rtcp(Engine* e, Transport* t, uint8_t* buf, Py_ssize_t n, int6
                 _on_keyframe_request(e, t, media_ssrc, now_ns)
         elif p.type == RTCP_RTPFB and p.count == 1:
             e.counters.nacks_received += 1
+            _on_nack(e, t, &p, now_ns)
+        elif p.type == RTCP_RTPFB and p.count == 15:
+            e.counters.transport_feedback_received += 1
         elif p.type == RTCP_BYE:
             s = find_stream(t, p.ssrc)
             if s != NULL and s.receiver != NO_INDEX and not s.is_repair:
@@ -461,14 +487,26 @@ cdef void _check_silence(Engine* e, Transport* t, int64_t now_ns) noexcept nogil
             tell_encoding(e, r, j, now_ns)
 
 
+cdef void _trim_history(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    """Let go of what streams kept that have fallen silent since."""
+    cdef int32_t i
+    for i in range(t.stream_count):
+        if t.streams[i].history != NULL:
+            source_trim(t.streams[i].history, e.slab, now_ns - ms(SOURCE_MS))
+
+
 cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     """Do what is due on one transport and schedule it again."""
     if t.twcc_due_ns and t.twcc_due_ns <= now_ns:
         _run_feedback(e, t, now_ns)
     if t.keyframe_due_ns and t.keyframe_due_ns <= now_ns:
         _run_keyframe_requests(e, t, now_ns)
+    if t.pacer_due_ns and t.pacer_due_ns <= now_ns:
+        t.pacer_due_ns = 0
+        mark_ready(e, t)
     if t.rtcp_due_ns <= now_ns:
         _check_ice(e, t, now_ns)
+        _trim_history(e, t, now_ns)
         _check_silence(e, t, now_ns)
         # Requests that waited for the publisher to be reachable.
         _run_keyframe_requests(e, t, now_ns)

@@ -6,9 +6,11 @@ Everything here is owned by one Engine and touched by its thread alone. Objects 
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from relaycore.counters cimport Counters
 from relaycore.hdrext cimport ExtMap, ExtView
+from relaycore.history cimport SentLog, SourceHistory
 from relaycore.icelite cimport IceLite
 from relaycore.mailbox cimport CodecEntry, Event, IceCommand, Mailbox, ReceiverCommand, EgressCommand
 from relaycore.outbox cimport Outbox
+from relaycore.pacer cimport Pacer
 from relaycore.projection cimport Projection
 from relaycore.rtcp cimport SenderInfo
 from relaycore.rtp cimport RtpHeader
@@ -25,6 +27,7 @@ cdef enum:
     MAX_RECEIVERS = 32             # published m-lines per transport
     MAX_ENCODINGS = 4
     QUEUE_PLACES = 1024            # packets waiting for one subscriber's transport; power of two
+    RESEND_PLACES = 256            # retransmissions waiting for one subscriber's transport; power of two
     NO_INDEX = -1
     SSRC_SPENT = 0x7fffffff        # in by_ssrc: used before on this transport, never again (SRTP index reuse)
 
@@ -61,6 +64,8 @@ ctypedef struct RtpStream:
     uint32_t jitter_16             # 16 times the jitter, appendix A.8
     int64_t last_packet_ns
     DdStructure* structure         # owned; NULL until a Dependency Descriptor came
+    SourceHistory* history         # owned; NULL until a packet of video was forwarded
+    uint32_t serial                # unique over the engine's life
 
 ctypedef struct Encoding:
     RtpStream* stream              # borrowed from the transport
@@ -90,6 +95,7 @@ ctypedef struct Egress:            # one subscription
     int32_t transport
     int32_t receiver
     EgressCommand spec
+    uint8_t is_video
     int32_t wanted                 # -1 paused
     int32_t current                # encoding forwarded now, -1 none yet
     RtpStream* source              # stream of `current`; borrowed; NULL = it starts over under a new SSRC, at a keyframe
@@ -97,6 +103,10 @@ ctypedef struct Egress:            # one subscription
     uint8_t mid_known              # the receiver has reported on our SSRC: MID need not be sent any more
     Projection projection
     SrtpTxState srtp
+    SrtpTxState rtx_srtp
+    int64_t rtx_next               # ext_seq of the next packet on the RTX stream
+    SentLog* sent                  # owned; NULL until a packet was sent that may be sent again
+    uint64_t resent_packets
     uint64_t packets
     uint64_t bytes
     uint64_t payload_bytes
@@ -112,6 +122,11 @@ ctypedef struct QueueItem:
     Slot* slot                     # one reference each
     int32_t egress
     uint32_t egress_id             # an index may have been reused since
+
+ctypedef struct ResendItem:
+    int32_t egress
+    uint32_t egress_id
+    uint16_t out_low               # the number asked for
 
 ctypedef struct Transport:
     uint32_t id
@@ -144,6 +159,12 @@ ctypedef struct Transport:
     QueueItem* queue               # owned; NULL until first used
     uint32_t queue_head
     uint32_t queue_count
+    ResendItem* resends            # owned; NULL until first used
+    uint32_t resend_head
+    uint32_t resend_count
+    Pacer pacer
+    int64_t pacer_due_ns           # 0 = nothing waits for the budget
+    uint16_t twcc_next             # transport-wide number of the next RTP packet
     int32_t next_ready             # indices of the neighbours among transports with work, NO_INDEX
     int32_t previous_ready
     uint8_t is_ready
@@ -186,6 +207,7 @@ ctypedef struct Engine:
     Timers timers                  # owner = transport index
     int32_t ready_first
     int32_t ready_last
+    uint32_t next_serial
     Counters counters
 
 cdef uint32_t engine_random(Engine* e) noexcept nogil
@@ -211,9 +233,11 @@ cdef int add_receiver(Engine* e, Transport* t, const ReceiverCommand* spec) noex
 cdef void remove_receiver(Engine* e, Receiver* r) noexcept nogil
 cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept nogil
 cdef void remove_egress(Engine* e, Egress* g) noexcept nogil
+cdef void free_stream(Engine* e, RtpStream* s) noexcept nogil
 # Takes a stream's place on the transport; evicts one whose receiver is gone and that was silent for a minute. NULL = E_LIMIT.
 cdef RtpStream* add_stream(Engine* e, Transport* t, uint32_t ssrc, int64_t now_ns) noexcept nogil
 cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil      # takes one reference on success
+cdef int queue_resend(Engine* e, Transport* t, Egress* g, uint16_t out_low) noexcept nogil
 cdef void drop_queue(Engine* e, Transport* t) noexcept nogil
 cdef Transport* take_ready(Engine* e) noexcept nogil
 cdef void mark_ready(Engine* e, Transport* t) noexcept nogil

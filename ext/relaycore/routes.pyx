@@ -5,6 +5,7 @@ from libc.string cimport memcmp, memcpy, memset
 from relaycore.errs cimport (
     E_INVALID, E_LIMIT, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_STREAM,
 )
+from relaycore.history cimport source_clear
 from relaycore.icelite cimport ICE_MAX_TUPLES, ICE_NO_TUPLE, ice_begin_generation, ice_find, ice_reset
 from relaycore.mailbox cimport (
     MAX_CNAME, MAX_CODECS, MAX_RIDS, MAX_SSRCS, Event, IceCommand, ReceiverCommand, EgressCommand, mailbox_emit,
@@ -264,6 +265,7 @@ cdef void drop_queue(Engine* e, Transport* t) noexcept nogil:
         slot_drop(e.slab, t.queue[t.queue_head].slot)
         t.queue_head = (t.queue_head + 1) & (QUEUE_PLACES - 1)
         t.queue_count -= 1
+    t.resend_count = 0
 
 
 cdef void _unlink_ready(Engine* e, Transport* t) noexcept nogil:
@@ -301,8 +303,7 @@ cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
         _unlink_ready(e, t)
     drop_queue(e, t)
     for i in range(t.stream_count):
-        free(t.streams[i].structure)
-        free(t.streams[i])
+        free_stream(e, t.streams[i])
     srtp_free(t.receive_context)
     srtp_free(t.send_context)
     e.transports[t.index] = NULL
@@ -313,6 +314,7 @@ cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
     free(t.egresses)
     free(t.spent_ssrcs)
     free(t.queue)
+    free(t.resends)
     free(t)
 
 
@@ -378,7 +380,8 @@ cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept
     if find_egress(e, spec.egress) != NULL:
         return E_STATE
     # An SSRC is never used twice under one key: the numbers of its former life would come again.
-    if table_get(&e.by_ssrc, _ssrc_key(t, spec.ssrc)) != TABLE_MISSING:
+    if (table_get(&e.by_ssrc, _ssrc_key(t, spec.ssrc)) != TABLE_MISSING or spec.rtx_ssrc == spec.ssrc
+            or (spec.rtx_ssrc and table_get(&e.by_ssrc, _ssrc_key(t, spec.rtx_ssrc)) != TABLE_MISSING)):
         return E_INVALID
     i = _free_place(<void***>&e.egresses, &e.egress_capacity, &e.free_egresses, &e.free_egress_count)
     if i < 0:
@@ -391,10 +394,12 @@ cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept
     g.transport = t.index
     g.receiver = r.index
     g.spec = spec[0]
+    g.is_video = r.spec.is_video
     g.wanted = spec.encoding
     g.current = NO_INDEX
     g.rtt_ns = -1
     projection_init(&g.projection, <uint16_t>(engine_random(e) & 0x7fffu))
+    g.rtx_next = engine_random(e) & 0x7fffu
     if _append(&t.egresses, &t.egress_count, &t.egress_capacity, i) < 0:
         free(g)
         return E_MEMORY
@@ -402,8 +407,10 @@ cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept
         t.egress_count -= 1
         free(g)
         return E_MEMORY
-    if table_put(&e.by_egress_id, g.id, i) < 0 or table_put(&e.by_ssrc, _ssrc_key(t, spec.ssrc), i) < 0:
+    if (table_put(&e.by_egress_id, g.id, i) < 0 or table_put(&e.by_ssrc, _ssrc_key(t, spec.ssrc), i) < 0
+            or (spec.rtx_ssrc and table_put(&e.by_ssrc, _ssrc_key(t, spec.rtx_ssrc), i) < 0)):
         table_remove(&e.by_egress_id, g.id)
+        table_remove(&e.by_ssrc, _ssrc_key(t, spec.ssrc))
         t.egress_count -= 1
         r.egress_count -= 1
         free(g)
@@ -413,28 +420,44 @@ cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept
     return E_OK
 
 
-cdef void remove_egress(Engine* e, Egress* g) noexcept nogil:
-    cdef Transport* t = e.transports[g.transport]
-    cdef Receiver* r = e.receivers[g.receiver]
+cdef void _spend_ssrc(Engine* e, Transport* t, uint32_t ssrc) noexcept nogil:
+    """Keep an SSRC from being used again on this transport."""
     cdef uint32_t larger
     cdef uint32_t* grown
-    _take_out(t.egresses, &t.egress_count, g.index)
-    _take_out(r.egresses, &r.egress_count, g.index)
-    table_remove(&e.by_egress_id, g.id)
-    table_put(&e.by_ssrc, _ssrc_key(t, g.spec.ssrc), SSRC_SPENT)
+    table_put(&e.by_ssrc, _ssrc_key(t, ssrc), SSRC_SPENT)
     if t.spent_count == t.spent_capacity:
         larger = <uint32_t>8 if t.spent_capacity == 0 else <uint32_t>(t.spent_capacity * 2u)
         grown = <uint32_t*>realloc(t.spent_ssrcs, larger * sizeof(uint32_t))
-        if grown != NULL:
-            t.spent_ssrcs = grown
-            t.spent_capacity = larger
-    if t.spent_count < t.spent_capacity:
-        t.spent_ssrcs[t.spent_count] = g.spec.ssrc
-        t.spent_count += 1
+        if grown == NULL:
+            return
+        t.spent_ssrcs = grown
+        t.spent_capacity = larger
+    t.spent_ssrcs[t.spent_count] = ssrc
+    t.spent_count += 1
+
+
+cdef void remove_egress(Engine* e, Egress* g) noexcept nogil:
+    cdef Transport* t = e.transports[g.transport]
+    cdef Receiver* r = e.receivers[g.receiver]
+    _take_out(t.egresses, &t.egress_count, g.index)
+    _take_out(r.egresses, &r.egress_count, g.index)
+    table_remove(&e.by_egress_id, g.id)
+    _spend_ssrc(e, t, g.spec.ssrc)
+    if g.spec.rtx_ssrc:
+        _spend_ssrc(e, t, g.spec.rtx_ssrc)
     e.egresses[g.index] = NULL
     e.free_egresses[e.free_egress_count] = g.index
     e.free_egress_count += 1
+    free(g.sent)
     free(g)
+
+
+cdef void free_stream(Engine* e, RtpStream* s) noexcept nogil:
+    if s.history != NULL:
+        source_clear(s.history, e.slab)
+    free(s.history)
+    free(s.structure)
+    free(s)
 
 
 cdef RtpStream* add_stream(Engine* e, Transport* t, uint32_t ssrc, int64_t now_ns) noexcept nogil:
@@ -450,8 +473,7 @@ cdef RtpStream* add_stream(Engine* e, Transport* t, uint32_t ssrc, int64_t now_n
                     place = i
         if place == NO_INDEX:
             return NULL
-        free(t.streams[place].structure)
-        free(t.streams[place])
+        free_stream(e, t.streams[place])
     s = <RtpStream*>calloc(1, sizeof(RtpStream))
     if s == NULL:
         if place < t.stream_count:
@@ -464,6 +486,8 @@ cdef RtpStream* add_stream(Engine* e, Transport* t, uint32_t ssrc, int64_t now_n
     s.receiver = NO_INDEX
     s.audio_level = 255
     s.last_packet_ns = now_ns
+    e.next_serial += 1
+    s.serial = e.next_serial
     t.streams[place] = s
     t.stream_ssrcs[place] = ssrc
     if place == t.stream_count:
@@ -510,12 +534,31 @@ cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept n
     return E_OK
 
 
+cdef int queue_resend(Engine* e, Transport* t, Egress* g, uint16_t out_low) noexcept nogil:
+    cdef ResendItem* item
+    if t.resends == NULL:
+        t.resends = <ResendItem*>malloc(RESEND_PLACES * sizeof(ResendItem))
+        if t.resends == NULL:
+            return E_MEMORY
+    if t.resend_count == RESEND_PLACES:
+        return E_NO_SPACE
+    item = &t.resends[(t.resend_head + t.resend_count) & (RESEND_PLACES - 1)]
+    item.egress = g.index
+    item.egress_id = g.id
+    item.out_low = out_low
+    t.resend_count += 1
+    mark_ready(e, t)
+    return E_OK
+
+
 cdef void schedule(Engine* e, Transport* t) noexcept nogil:
     cdef int64_t due = t.rtcp_due_ns
     if t.twcc_due_ns and t.twcc_due_ns < due:
         due = t.twcc_due_ns
     if t.keyframe_due_ns and t.keyframe_due_ns < due:
         due = t.keyframe_due_ns
+    if t.pacer_due_ns and t.pacer_due_ns < due:
+        due = t.pacer_due_ns
     timers_set(&e.timers, t.index, due)
 
 

@@ -14,7 +14,7 @@ from relaycore.port cimport CommandPort
 from relaycore.slab cimport SLOT_LARGE_BYTES, Slot, slab_free, slab_new, slab_take, slab_used
 from relaycore.srtp cimport SRTP_BACKEND_AUTO
 from relaycore.stun cimport SockAddr
-from relaycore.udp cimport format_address, parse_address
+from relaycore.sockaddr cimport format_address, parse_address
 
 
 @cython.final
@@ -50,6 +50,15 @@ cdef class SansIoEngine(CommandPort):
     def slots_used(self):
         """Packet slots that something still holds."""
         return slab_used(self._slab)
+
+    @property
+    def takes_gso(self):
+        """Whether runs are levelled for sockets that take them whole; off, so that tests see packets as they came."""
+        return bool(self._outbox.takes_gso)
+
+    @takes_gso.setter
+    def takes_gso(self, bint value):
+        self._outbox.takes_gso = 1 if value else 0
 
     cdef int _run_commands(self, int64_t now_ns) except -1:
         cdef Command c

@@ -21,7 +21,7 @@ from relaycore.slab cimport Slab, slab_free, slab_new, slab_used
 from relaycore.stun cimport SockAddr
 from relaycore.udp cimport (
     UDP_MAX_SOCKETS, Udp, UdpArrival, UdpSocket, udp_count, udp_free, udp_new, udp_next, udp_open, udp_receive,
-    udp_send, udp_socket, udp_unblock,
+    udp_send, udp_socket, udp_takes_gso, udp_unblock,
 )
 from relaycore.units cimport ms
 
@@ -291,6 +291,7 @@ cdef int64_t _poll(WorkerThread* w) noexcept nogil:
     cdef int i
     cdef bint was_full
     next_ns = 0
+    w.outbox.takes_gso = 1 if udp_takes_gso(w.udp) else 0
     for i in range(POLLS_PER_TURN):
         now_ns = thread_now_ns()
         next_ns = engine_poll(w.engine, now_ns)

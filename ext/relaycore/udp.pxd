@@ -8,12 +8,14 @@ from relaycore.stun cimport SockAddr
 cdef enum:
     UDP_MAX_SOCKETS = 16
     UDP_BATCH = 64                 # datagrams per system call
+    UDP_GSO_SEGMENTS = 16          # datagrams in one send; the gain flattens behind that (LIMITS section 4a)
     UDP_STALE_MS = 20              # what a full kernel queue held back for longer is shed
 
 ctypedef struct UdpSocket:
     int fd
     uint8_t family                 # 4 or 6
     uint8_t blocked                # EAGAIN: nothing is sent until udp_unblock (EPOLLOUT)
+    uint8_t takes_gso              # runs go out as one send each (UDP_SEGMENT), until a device refuses one
     uint16_t port                  # really bound
     int receive_buffer_bytes       # really obtained, counted as the caller asked (the kernel's figure is twice that)
     int send_buffer_bytes
@@ -39,10 +41,7 @@ cdef int udp_receive(Udp* u, int index, int64_t now_ns, UdpArrival* out, int* ar
 # Sends what the sockets take and returns how many items stay in the outbox, in order.
 cdef int udp_send(Udp* u, Outbox* o, int64_t now_ns) noexcept nogil
 cdef void udp_unblock(Udp* u, int index) noexcept nogil
+cdef bint udp_takes_gso(const Udp* u) noexcept nogil                  # some socket does
 # Time at which udp_send is worth calling again for ENOBUFS or stale items; INT64_MAX = nothing waits.
 cdef int64_t udp_next(const Udp* u) noexcept nogil
 cdef int udp_open_fds() noexcept nogil                                # of the process, for leak checks
-
-# Edge (take the GIL by their caller): ValueError on anything that is no plain unicast address.
-cdef int parse_address(str ip, int port, SockAddr* out) except -1
-cdef tuple format_address(const SockAddr* address)

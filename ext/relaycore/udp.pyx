@@ -1,16 +1,17 @@
 """UDP sockets of one worker: recvmmsg into slab slots, sendmmsg out of the outbox, what the kernel refuses.
 
 One socket per local address, IPv4 and IPv6 apart (IPV6_V6ONLY), so that an answer leaves from the address it was asked
-at. sendmmsg saves little over sendto (LIMITS section 4a) but costs nothing here, because the outbox comes in batches.
-Errors on sending: EAGAIN and ENOBUFS keep the rest in order; anything else (EMSGSIZE, EPERM, ENETUNREACH, EHOSTUNREACH,
-ECONNREFUSED …) costs that one datagram, like a loss on the path. Deliberately absent: epoll, threads, retransmission.
+at. sendmmsg saves little over sendto; what saves is GSO (LIMITS section 4a): equally long datagrams of one run, the last
+one perhaps shorter, are one message with UDP_SEGMENT.
+Errors on sending: EAGAIN and ENOBUFS keep the rest in order. EIO on a GSO message (a device without checksum offload)
+turns GSO off for that socket; EMSGSIZE and EINVAL on one send its datagrams singly. Anything else (EPERM, ENETUNREACH,
+EHOSTUNREACH, ECONNREFUSED …) costs that message, like a loss on the path. Deliberately absent: epoll, threads, retransmission.
 """
-import ipaddress
 import os
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport errno, EAGAIN, EINTR, ENOBUFS, ENOMEM
+from libc.errno cimport errno, EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, ENOMEM
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t, INT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -20,6 +21,7 @@ from relaycore.outbox cimport Outbox, OutDatagram, outbox_clear, outbox_compact,
 from relaycore.slab cimport (
     SLOT_LARGE_BYTES, SLOT_SMALL_BYTES, Slab, Slot, slab_free, slab_new, slab_take, slab_used, slot_drop,
 )
+from relaycore.sockaddr cimport format_address, parse_address, read_sockaddr, write_sockaddr
 from relaycore.stun cimport SockAddr
 from relaycore.units cimport ms
 
@@ -31,7 +33,24 @@ cdef extern from *:
     #ifndef SO_RXQ_OVFL
     #define SO_RXQ_OVFL 40
     #endif
+    #ifndef UDP_SEGMENT
+    #define UDP_SEGMENT 103
+    #endif
     #define UDP_CONTROL_BYTES CMSG_SPACE(sizeof(unsigned int))
+    #define UDP_SEGMENT_BYTES CMSG_SPACE(sizeof(unsigned short))
+
+    /* Ask for the message to be cut into datagrams of this length. `control` has UDP_SEGMENT_BYTES. */
+    static inline void udp_set_segment(struct msghdr *m, void *control, unsigned short bytes)
+    {
+        struct cmsghdr *c;
+        m->msg_control = control;
+        m->msg_controllen = UDP_SEGMENT_BYTES;
+        c = CMSG_FIRSTHDR(m);
+        c->cmsg_level = IPPROTO_UDP;
+        c->cmsg_type = UDP_SEGMENT;
+        c->cmsg_len = CMSG_LEN(sizeof(unsigned short));
+        __builtin_memcpy(CMSG_DATA(c), &bytes, sizeof(bytes));
+    }
 
     /* Last SO_RXQ_OVFL value of one message; 0 when it carries none (the kernel leaves it out while it is 0). */
     static inline unsigned int udp_overflow_of(struct msghdr *m)
@@ -46,24 +65,12 @@ cdef extern from *:
     static inline void udp_count_fd(int change) { __atomic_fetch_add(&udp_fds, change, __ATOMIC_RELAXED); }
     static inline int udp_counted_fds(void) { return __atomic_load_n(&udp_fds, __ATOMIC_RELAXED); }
     """
-    int UDP_CONTROL_BYTES
+    int UDP_CONTROL_BYTES, UDP_SEGMENT_BYTES, IPPROTO_UDP, UDP_SEGMENT
     ctypedef unsigned int socklen_t
     cdef struct sockaddr:
         pass
     cdef struct sockaddr_storage:
         unsigned short ss_family
-    cdef struct in_addr:
-        uint32_t s_addr
-    cdef struct in6_addr:
-        uint8_t s6_addr[16]
-    cdef struct sockaddr_in:
-        unsigned short sin_family
-        uint16_t sin_port
-        in_addr sin_addr
-    cdef struct sockaddr_in6:
-        unsigned short sin6_family
-        uint16_t sin6_port
-        in6_addr sin6_addr
     cdef struct iovec:
         void* iov_base
         size_t iov_len
@@ -89,15 +96,16 @@ cdef extern from *:
     int getsockopt(int fd, int level, int name, void* value, socklen_t* bytes) noexcept nogil
     int recvmmsg(int fd, mmsghdr* messages, unsigned int count, int flags, void* timeout) noexcept nogil
     int sendmmsg(int fd, mmsghdr* messages, unsigned int count, int flags) noexcept nogil
-    uint16_t htons(uint16_t value) noexcept nogil
-    uint16_t ntohs(uint16_t value) noexcept nogil
     uint32_t udp_overflow_of(msghdr* m) noexcept nogil
+    void udp_set_segment(msghdr* m, void* control, unsigned short bytes) noexcept nogil
     void udp_count_fd(int change) noexcept nogil
     int udp_counted_fds() noexcept nogil
 
 cdef enum:
     SCRATCH_BYTES = 2048
     CONTROL_BYTES = 64             # >= UDP_CONTROL_BYTES, checked in udp_new
+    SEGMENT_BYTES = 64             # >= UDP_SEGMENT_BYTES, checked in udp_new
+    GSO_MAX_BYTES = 65000          # the kernel's limit is one UDP length, 65,507
     RETRY_MS = 1                   # after ENOBUFS
 
 cdef struct Udp:
@@ -112,16 +120,18 @@ cdef struct Udp:
     sockaddr_storage incoming_name[64]
     uint8_t incoming_control[64][64]
     uint8_t scratch[2048]
-    mmsghdr outgoing[64]
-    iovec outgoing_iov[64]
+    mmsghdr outgoing[64]           # messages; the datagrams of one are neighbours in the next two
+    iovec outgoing_iov[1024]
+    int outgoing_item[1024]        # index in the outbox
+    int outgoing_first[64]         # place of a message's first datagram in these
     sockaddr_storage outgoing_name[64]
-    int outgoing_item[64]          # index in the outbox
+    uint8_t outgoing_control[64][64]
 
 
 cdef Udp* udp_new(Slab* slab, Counters* counters) noexcept nogil:
     cdef Udp* u = <Udp*>calloc(1, sizeof(Udp))
     cdef int i
-    if u == NULL or UDP_CONTROL_BYTES > CONTROL_BYTES:
+    if u == NULL or UDP_CONTROL_BYTES > CONTROL_BYTES or UDP_SEGMENT_BYTES > SEGMENT_BYTES:
         free(u)
         return NULL
     u.slab = slab
@@ -132,8 +142,6 @@ cdef Udp* udp_new(Slab* slab, Counters* counters) noexcept nogil:
         u.incoming[i].msg_hdr.msg_iovlen = 1
         u.incoming[i].msg_hdr.msg_control = &u.incoming_control[i][0]
         u.outgoing[i].msg_hdr.msg_name = &u.outgoing_name[i]
-        u.outgoing[i].msg_hdr.msg_iov = &u.outgoing_iov[i]
-        u.outgoing[i].msg_hdr.msg_iovlen = 1
     return u
 
 
@@ -148,37 +156,6 @@ cdef void udp_free(Udp* u) noexcept nogil:
         if u.armed[i] != NULL:
             slot_drop(u.slab, u.armed[i])
     free(u)
-
-
-cdef socklen_t _write_sockaddr(const SockAddr* from_, sockaddr_storage* to) noexcept nogil:
-    cdef sockaddr_in* v4 = <sockaddr_in*>to
-    cdef sockaddr_in6* v6 = <sockaddr_in6*>to
-    if from_.family == 4:
-        memset(v4, 0, sizeof(sockaddr_in))
-        v4.sin_family = <unsigned short>AF_INET
-        v4.sin_port = htons(from_.port)
-        memcpy(&v4.sin_addr, from_.ip, 4)
-        return sizeof(sockaddr_in)
-    memset(v6, 0, sizeof(sockaddr_in6))
-    v6.sin6_family = <unsigned short>AF_INET6
-    v6.sin6_port = htons(from_.port)
-    memcpy(&v6.sin6_addr, from_.ip, 16)
-    return sizeof(sockaddr_in6)
-
-
-cdef void _read_sockaddr(const sockaddr_storage* from_, SockAddr* to) noexcept nogil:
-    cdef const sockaddr_in* v4 = <const sockaddr_in*>from_
-    cdef const sockaddr_in6* v6 = <const sockaddr_in6*>from_
-    # SockAddr is compared by memcmp.
-    memset(to, 0, sizeof(SockAddr))
-    if from_.ss_family == AF_INET:
-        to.family = 4
-        to.port = ntohs(v4.sin_port)
-        memcpy(to.ip, &v4.sin_addr, 4)
-    else:
-        to.family = 6
-        to.port = ntohs(v6.sin6_port)
-        memcpy(to.ip, &v6.sin6_addr, 16)
 
 
 cdef int _set_int(int fd, int level, int name, int value) noexcept nogil:
@@ -217,7 +194,7 @@ cdef void _set_mtu_policy(int fd, int family) noexcept nogil:
 cdef int udp_open(Udp* u, const SockAddr* local, int buffer_bytes) noexcept nogil:
     cdef UdpSocket* s
     cdef sockaddr_storage name
-    cdef socklen_t name_bytes = _write_sockaddr(local, &name)
+    cdef socklen_t name_bytes = write_sockaddr(local, &name)
     cdef SockAddr bound
     cdef int fd, kept
     if u.count >= UDP_MAX_SOCKETS:
@@ -235,7 +212,7 @@ cdef int udp_open(Udp* u, const SockAddr* local, int buffer_bytes) noexcept nogi
     _set_int(fd, SOL_SOCKET, SO_RXQ_OVFL, 1)
     name_bytes = sizeof(sockaddr_storage)
     getsockname(fd, <sockaddr*>&name, &name_bytes)
-    _read_sockaddr(&name, &bound)
+    read_sockaddr(&name, &bound)
     s = &u.sockets[u.count]
     memset(s, 0, sizeof(UdpSocket))
     s.fd = fd
@@ -243,6 +220,8 @@ cdef int udp_open(Udp* u, const SockAddr* local, int buffer_bytes) noexcept nogi
     s.port = bound.port
     s.receive_buffer_bytes = _ask_buffer(fd, SO_RCVBUF, SO_RCVBUFFORCE, buffer_bytes)
     s.send_buffer_bytes = _ask_buffer(fd, SO_SNDBUF, SO_SNDBUFFORCE, buffer_bytes)
+    # Linux 4.18 and later know it; 0 = no segments unless a message asks.
+    s.takes_gso = 1 if _set_int(fd, IPPROTO_UDP, UDP_SEGMENT, 0) == 0 else 0
     udp_count_fd(1)
     u.count += 1
     return u.count - 1
@@ -307,41 +286,98 @@ cdef int udp_receive(Udp* u, int index, int64_t now_ns, UdpArrival* out, int* ar
             u.counters.by_error[-E_LENGTH] += 1
             continue
         a = &out[arrived[0]]
-        _read_sockaddr(&u.incoming_name[i], &a.remote)
+        read_sockaddr(&u.incoming_name[i], &a.remote)
         a.slot = _take_arrived(u, i, u.incoming[i].msg_len)
         a.slot.arrival_ns = now_ns
         arrived[0] += 1
     return got if got > 0 else 0
 
 
-cdef int _gather(Udp* u, Outbox* o, int index, int* from_item) noexcept nogil:
-    """Point the send vectors at the next items of one socket; returns how many, moves from_item behind the last."""
-    cdef int n = 0
+cdef inline bint _continues(const Outbox* o, const OutDatagram* first, const OutDatagram* item, int segments, size_t total) noexcept nogil:
+    """Whether a datagram may go into the same GSO message as the run's `first`."""
+    return (item.run == first.run and item.transport == first.transport and item.slot.length <= first.slot.length
+            and segments < UDP_GSO_SEGMENTS and total + item.slot.length <= GSO_MAX_BYTES)
+
+
+cdef int _gather(Udp* u, Outbox* o, int index, bint with_gso, int* from_item) noexcept nogil:
+    """Point the send vectors at the next items of one socket; returns how many messages, moves from_item behind the last."""
+    cdef int n = 0                 # messages
+    cdef int places = 0            # datagrams
+    cdef int segments = 0          # of the last message; 0 = nothing more goes into it
+    cdef size_t total = 0
     cdef OutDatagram* item
-    while from_item[0] < o.count and n < UDP_BATCH:
+    cdef OutDatagram* first = NULL
+    while from_item[0] < o.count:
         item = &o.items[from_item[0]]
-        if item.slot != NULL and item.socket_index == index:
-            u.outgoing_iov[n].iov_base = item.slot.data
-            u.outgoing_iov[n].iov_len = item.slot.length
-            u.outgoing[n].msg_hdr.msg_namelen = _write_sockaddr(&item.remote, &u.outgoing_name[n])
-            u.outgoing_item[n] = from_item[0]
+        if item.slot == NULL or item.socket_index != index:
+            from_item[0] += 1
+            continue
+        if not (with_gso and segments and _continues(o, first, item, segments, total)):
+            if n == UDP_BATCH:
+                break
+            first = item
+            segments = 0
+            total = 0
+            u.outgoing[n].msg_hdr.msg_namelen = write_sockaddr(&item.remote, &u.outgoing_name[n])
+            u.outgoing[n].msg_hdr.msg_iov = &u.outgoing_iov[places]
+            u.outgoing[n].msg_hdr.msg_control = NULL
+            u.outgoing[n].msg_hdr.msg_controllen = 0
+            u.outgoing_first[n] = places
             n += 1
+        elif segments == 1:
+            udp_set_segment(&u.outgoing[n - 1].msg_hdr, &u.outgoing_control[n - 1][0], first.slot.length)
+        u.outgoing_iov[places].iov_base = item.slot.data
+        u.outgoing_iov[places].iov_len = item.slot.length
+        u.outgoing_item[places] = from_item[0]
+        places += 1
+        segments += 1
+        total += item.slot.length
+        u.outgoing[n - 1].msg_hdr.msg_iovlen = <size_t>segments
+        if item.slot.length < first.slot.length:
+            # The kernel takes a shorter datagram as the last one only.
+            segments = 0
         from_item[0] += 1
     return n
 
 
-cdef inline void _done(Udp* u, Outbox* o, int place) noexcept nogil:
-    cdef OutDatagram* item = &o.items[u.outgoing_item[place]]
-    slot_drop(u.slab, item.slot)
-    item.slot = NULL
+cdef void _finish(Udp* u, Outbox* o, int message, bint was_sent) noexcept nogil:
+    """Let go of a message's datagrams and count them."""
+    cdef int count = <int>u.outgoing[message].msg_hdr.msg_iovlen
+    cdef int i
+    cdef OutDatagram* item
+    for i in range(u.outgoing_first[message], u.outgoing_first[message] + count):
+        item = &o.items[u.outgoing_item[i]]
+        if was_sent:
+            u.counters.datagrams_sent += 1
+            u.counters.bytes_sent += item.slot.length
+        else:
+            u.counters.send_errors += 1
+            u.counters.by_error[-E_OS] += 1
+        slot_drop(u.slab, item.slot)
+        item.slot = NULL
+    if was_sent and count > 1:
+        u.counters.gso_sends += 1
+        u.counters.gso_datagrams += <uint64_t>count
+
+
+cdef bint _refuses_gso(Udp* u, UdpSocket* s, int message) noexcept nogil:
+    """Whether an error on a GSO message says that its datagrams should go out singly; errno as sendmmsg left it."""
+    if u.outgoing[message].msg_hdr.msg_controllen == 0 or (errno != EIO and errno != EMSGSIZE and errno != EINVAL):
+        return False
+    if errno == EIO:
+        s.takes_gso = 0
+        u.counters.gso_fallbacks += 1
+    return True
 
 
 cdef void _send_socket(Udp* u, Outbox* o, int index, int64_t now_ns) noexcept nogil:
     cdef UdpSocket* s = &u.sockets[index]
     cdef int item = 0
     cdef int n, first, sent, i
+    cdef bint singly = False
     while True:
-        n = _gather(u, o, index, &item)
+        n = _gather(u, o, index, s.takes_gso and not singly, &item)
+        singly = False
         if n == 0:
             s.waiting_since_ns = 0
             return
@@ -351,9 +387,7 @@ cdef void _send_socket(Udp* u, Outbox* o, int index, int64_t now_ns) noexcept no
             if sent > 0:
                 s.waiting_since_ns = 0
                 for i in range(first, first + sent):
-                    u.counters.datagrams_sent += 1
-                    u.counters.bytes_sent += u.outgoing_iov[i].iov_len
-                    _done(u, o, i)
+                    _finish(u, o, i, True)
                 first += sent
             elif errno == EINTR:
                 continue
@@ -366,11 +400,14 @@ cdef void _send_socket(Udp* u, Outbox* o, int index, int64_t now_ns) noexcept no
                 if s.waiting_since_ns == 0:
                     s.waiting_since_ns = now_ns
                 return
+            elif _refuses_gso(u, s, first):
+                # From this message on they are gathered anew.
+                item = u.outgoing_item[u.outgoing_first[first]]
+                singly = True
+                break
             else:
                 # The first message is the one refused; the call reports errors only for that.
-                u.counters.send_errors += 1
-                u.counters.by_error[-E_OS] += 1
-                _done(u, o, first)
+                _finish(u, o, first, False)
                 first += 1
 
 
@@ -413,6 +450,14 @@ cdef void udp_unblock(Udp* u, int index) noexcept nogil:
     u.sockets[index].waiting_since_ns = 0
 
 
+cdef bint udp_takes_gso(const Udp* u) noexcept nogil:
+    cdef int i
+    for i in range(u.count):
+        if u.sockets[i].takes_gso:
+            return True
+    return False
+
+
 cdef int64_t udp_next(const Udp* u) noexcept nogil:
     cdef int64_t due = INT64_MAX
     cdef const UdpSocket* s
@@ -429,28 +474,6 @@ cdef int64_t udp_next(const Udp* u) noexcept nogil:
 
 cdef int udp_open_fds() noexcept nogil:
     return udp_counted_fds()
-
-
-cdef int parse_address(str ip, int port, SockAddr* out) except -1:
-    cdef bytes packed
-    address = ipaddress.ip_address(ip)
-    if getattr(address, "scope_id", None) is not None:
-        raise ValueError(f"{ip}: link-local scopes are not supported")
-    if address.is_multicast:
-        raise ValueError(f"{ip}: not a unicast address")
-    if not 0 <= port <= 65535:
-        raise ValueError(f"port {port} is out of range")
-    packed = address.packed
-    memset(out, 0, sizeof(SockAddr))
-    out.family = address.version
-    out.port = <uint16_t>port
-    memcpy(out.ip, <const char*>packed, <size_t>len(packed))
-    return 0
-
-
-cdef tuple format_address(const SockAddr* address):
-    cdef bytes packed = PyBytes_FromStringAndSize(<const char*>address.ip, 4 if address.family == 4 else 16)
-    return str(ipaddress.ip_address(packed)), address.port
 
 
 @cython.final
@@ -506,7 +529,8 @@ cdef class UdpFace:
             slot_drop(self._slab, slot)
         return out
 
-    def put(self, bytes data, str ip, int port, uint16_t index=0):
+    def put(self, bytes data, str ip, int port, uint16_t index=0, run=None):
+        """Queue a datagram; those with the same `run` are of one frame and subscriber. None: a run of its own."""
         cdef SockAddr remote
         cdef Slot* slot
         parse_address(ip, port, &remote)
@@ -515,7 +539,8 @@ cdef class UdpFace:
             raise MemoryError("slab")
         memcpy(slot.data, <const char*>data, <size_t>len(data))
         slot.length = <uint16_t>len(data)
-        if outbox_put(self._outbox, slot, &remote, index, 0, 0) < 0:
+        self._outbox.next_run += 1
+        if outbox_put(self._outbox, slot, &remote, index, self._outbox.next_run if run is None else run, 0) < 0:
             slot_drop(self._slab, slot)
             raise ValueError("outbox full")
 
@@ -550,6 +575,7 @@ cdef class UdpFace:
             "datagrams_sent": c.datagrams_sent, "bytes_sent": c.bytes_sent, "send_errors": c.send_errors,
             "receive_overflow": c.receive_overflow, "slots_exhausted": c.slots_exhausted,
             "queue_dropped": c.queue_dropped, "too_long": c.by_error[-E_LENGTH], "refused": c.by_error[-E_OS],
+            "gso_sends": c.gso_sends, "gso_datagrams": c.gso_datagrams, "gso_fallbacks": c.gso_fallbacks,
         }
 
 

@@ -15,7 +15,8 @@ from relaycore.thread cimport (
     WorkerThread, thread_engine, thread_free, thread_join, thread_mailbox, thread_new, thread_open, thread_socket, thread_start,
     threads_live, threads_open_fds, threads_slots_leaked,
 )
-from relaycore.udp cimport UDP_MAX_SOCKETS, UdpSocket, parse_address, udp_open_fds
+from relaycore.sockaddr cimport parse_address
+from relaycore.udp cimport UDP_MAX_SOCKETS, UdpSocket, udp_open_fds
 
 cdef extern from *:
     """

@@ -1,6 +1,9 @@
 """Real sockets on the loopback: batches, both families, what the kernel refuses, what runs out."""
 
+import os
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -133,6 +136,87 @@ def test_ipv6_sockets_carry_ipv6_alone():
         assert s.recvfrom(100)[0] == b"answer"
     # V6ONLY: the same port is still free for IPv4.
     face.open("0.0.0.0", udp.UdpFace().open("::")[1])
+
+
+def gather(sizes: list[tuple[int, int]], remote) -> tuple[list[bytes], dict]:
+    """Send datagrams of (length, run) to one socket; return what arrives and the counters."""
+    face = udp.UdpFace()
+    face.open("127.0.0.1")
+    for i, (size, run) in enumerate(sizes):
+        face.put(bytes([i]) * size, "127.0.0.1", remote.getsockname()[1], 0, run)
+    assert face.send() == 0
+    return [remote.recv(2048) for _ in sizes], face.counters()
+
+
+def test_equally_long_datagrams_of_a_run_are_one_send(remote):
+    sizes = [(1000, 1)] * 8
+    arrived, counters = gather(sizes, remote)
+    assert arrived == [bytes([i]) * 1000 for i in range(8)]
+    assert (counters["gso_sends"], counters["gso_datagrams"], counters["datagrams_sent"]) == (1, 8, 8)
+
+
+@pytest.mark.parametrize(("sizes", "sends", "datagrams"), [
+    ([(1000, 1), (1000, 1), (400, 1), (1000, 1)], 1, 3),
+    ([(400, 1), (1000, 1), (1000, 1)], 1, 2),
+    ([(1000, 1), (1000, 2), (1000, 2)], 1, 2),
+    ([(1000, 1)] * 17, 1, 16),
+    ([(1000, 1)] * 18, 2, 18),
+    ([(1, 1)], 0, 0),
+])
+def test_a_run_ends_at_a_longer_datagram_behind_a_shorter_one_and_at_sixteen(sizes, sends, datagrams, remote):
+    arrived, counters = gather(sizes, remote)
+    assert arrived == [bytes([i]) * size for i, (size, _) in enumerate(sizes)]
+    assert (counters["gso_sends"], counters["gso_datagrams"]) == (sends, datagrams)
+
+
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/socket.h>
+/* A device without checksum offload, or a path whose MTU is below a segment: refuses segmented messages with FAIL_WITH. */
+int sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
+{
+    int (*real)(int, struct mmsghdr *, unsigned, int) = dlsym(RTLD_NEXT, "sendmmsg");
+    unsigned i = 0;
+    while (i < n && m[i].msg_hdr.msg_controllen == 0)
+        i++;
+    if (i == 0) {
+        errno = FAIL_WITH;
+        return -1;
+    }
+    return real(fd, m, i, flags);
+}
+"""
+REFUSED = """
+import os
+import socket
+import subprocess
+import sys
+from relaycore.udp import UdpFace
+remote = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+remote.bind(("127.0.0.1", 0))
+remote.settimeout(5)
+udp = UdpFace()
+udp.open("127.0.0.1")
+for turn in range(2):
+    for i in range(60):
+        udp.put(bytes([i]) * (1000 if i % 10 else 50), "127.0.0.1", remote.getsockname()[1], 0, i // 10)
+    assert udp.send() == 0
+    assert [remote.recv(2048)[0] for i in range(60)] == list(range(60)), "order or loss"
+print(udp.counters()["gso_fallbacks"], udp.counters()["datagrams_sent"], udp.counters()["send_errors"])
+"""
+
+
+@pytest.mark.parametrize(("error", "fallbacks"), [("EIO", 1), ("EMSGSIZE", 0)])
+def test_a_kernel_that_refuses_segments_gets_datagrams_in_order(error, fallbacks, tmp_path):
+    (tmp_path / "shim.c").write_text(SHIM)
+    shim = tmp_path / "shim.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", f"-DFAIL_WITH={error}", "-o", shim, tmp_path / "shim.c"], check=True)
+    before = os.environ.get("LD_PRELOAD", "")
+    environ = {**os.environ, "LD_PRELOAD": f"{before} {shim}".strip(), "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", REFUSED], env=environ, capture_output=True, text=True, check=False)
+    assert ran.stdout.split() == [str(fallbacks), "120", "0"], ran.stderr
 
 
 def test_a_refused_datagram_is_one_loss(remote):

@@ -1,0 +1,8 @@
+"""Retransmissions to subscribers (RFC 4588): NACK in, RTX out, from the source's history under the mapping of the first time."""
+from libc.stdint cimport uint16_t, int64_t
+from relaycore.routes cimport Egress, Engine, Transport
+
+# A subscriber asks for a number again. Refused: too soon after the last time, too often; unknown: not in the log.
+cdef void resend_request(Engine* e, Transport* t, Egress* g, uint16_t out_low, int64_t now_ns) noexcept nogil
+# Sends the oldest waiting retransmission, or drops it when its packet is gone meanwhile.
+cdef void resend_next(Engine* e, Transport* t, int64_t now_ns) noexcept nogil

@@ -1,0 +1,125 @@
+"""Retransmissions; the contract stands in resend.pxd.
+
+Nothing but RTX is ever sent again: under the primary SSRC a second packet with the same SRTP index would have to be the
+identical ciphertext (a GCM key is given away otherwise), and that is not kept. So a subscriber without RTX gets none.
+"""
+from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
+from relaycore.be cimport get_u16, put_u16
+from relaycore.emission cimport write_header
+from relaycore.errs cimport E_NO_SPACE
+from relaycore.history cimport RESENDS_MAX, SentMapping, SentPacket, sent_find, source_find
+from relaycore.pacer cimport pacer_pay_repair
+from relaycore.reports cimport count_error, is_sendable, send_slot
+from relaycore.routes cimport (
+    Egress, Engine, NO_INDEX, PacketFacts, Receiver, RESEND_PLACES, ResendItem, RtpStream, Transport, queue_resend,
+)
+from relaycore.slab cimport Slot, slab_take, slot_drop
+from relaycore.srtp cimport SRTP_MAX_OVERHEAD, srtp_protect_rtp
+from relaycore.views cimport rewrite_picture
+
+cdef enum:
+    OSN_BYTES = 2                  # original sequence number in front of the payload
+    RTT_UNKNOWN_MS = 50
+    RTT_FLOOR_MS = 10              # receivers ask again after their own estimate; two requests in less are one loss
+
+
+cdef Slot* _find(Engine* e, const Egress* g, const SentPacket* p, const SentMapping* m) noexcept nogil:
+    """Return the clear packet that was sent under a number; borrowed; NULL when it is gone."""
+    cdef Receiver* r = e.receivers[g.receiver]
+    cdef RtpStream* s = r.encodings[m.encoding].stream
+    cdef const PacketFacts* f
+    cdef Slot* slot
+    cdef int64_t ext_seq
+    if s == NULL or s.serial != m.serial or s.history == NULL:
+        return NULL
+    # The log has 32 bits of the source number; the history's newest has them all.
+    ext_seq = s.history.newest + <int32_t>(p.source_low - <uint32_t>(s.history.newest & 0xffffffffu))
+    slot = source_find(s.history, ext_seq)
+    if slot == NULL:
+        return NULL
+    f = &e.facts[slot - e.slab.slots]
+    return slot if f.ext_seq == ext_seq and f.rtp.ssrc == s.ssrc else NULL
+
+
+cdef void resend_request(Engine* e, Transport* t, Egress* g, uint16_t out_low, int64_t now_ns) noexcept nogil:
+    cdef SentMapping* m = NULL
+    cdef SentPacket* p
+    cdef int64_t pause_ms
+    cdef uint16_t now_ms = <uint16_t>(now_ns // 1000000 & 0xffff)
+    p = NULL if g.sent == NULL else sent_find(g.sent, out_low, &m)
+    if p == NULL or _find(e, g, p, m) == NULL:
+        e.counters.rtx_unknown += 1
+        return
+    # The last one may still be under way.
+    pause_ms = RTT_UNKNOWN_MS if g.rtt_ns < 0 else g.rtt_ns // 1000000
+    if pause_ms < RTT_FLOOR_MS:
+        pause_ms = RTT_FLOOR_MS
+    if p.resends >= RESENDS_MAX or (p.resends and ((<uint32_t>now_ms - p.sent_ms) & 0xffffu) < <uint64_t>pause_ms):
+        e.counters.rtx_refused += 1
+        return
+    if queue_resend(e, t, g, out_low) < 0:
+        e.counters.rtx_queue_dropped += 1
+        return
+    p.resends += 1
+    p.sent_ms = now_ms
+
+
+cdef int _write(Engine* e, Transport* t, Egress* g, uint16_t out_low, Slot* source, const SentMapping* m, Slot* out,
+                int64_t now_ns) noexcept nogil:
+    """Write and protect one RTX packet; return its bytes."""
+    cdef const PacketFacts* f = &e.facts[source - e.slab.slots]
+    cdef uint8_t* payload = source.data + f.rtp.payload_offset
+    cdef uint16_t kept
+    cdef int header_bytes, n
+    header_bytes = write_header(t, g, f, out.data, out.capacity, g.spec.rtx_ssrc, m.rtx_payload_type, g.rtx_next,
+                                f.rtp.rtp_ts + m.ts_offset, now_ns)
+    if header_bytes < 0:
+        return header_bytes
+    if header_bytes + OSN_BYTES + f.rtp.payload_bytes + SRTP_MAX_OVERHEAD > out.capacity:
+        return E_NO_SPACE
+    if f.view.picture_id_bytes or f.view.tl0_bytes:
+        rewrite_picture(payload, &f.view, <uint16_t>((<uint32_t>f.view.picture_id + m.picture_offset) & 0x7fffu),
+                        <uint8_t>((<uint32_t>f.view.tl0 + m.tl0_offset) & 0xffu))
+    # The number goes in front of the payload in place, over the end of a header (12 bytes at least) that the others still need.
+    kept = get_u16(payload - OSN_BYTES)
+    put_u16(payload - OSN_BYTES, out_low)
+    n = srtp_protect_rtp(t.send_context, &g.rtx_srtp, g.rtx_next, out.data, header_bytes, payload - OSN_BYTES,
+                         f.rtp.payload_bytes + OSN_BYTES)
+    put_u16(payload - OSN_BYTES, kept)
+    return n
+
+
+cdef void resend_next(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    cdef ResendItem item = t.resends[t.resend_head]
+    cdef Egress* g = e.egresses[item.egress]
+    cdef SentMapping* m = NULL
+    cdef SentPacket* p
+    cdef Slot* source
+    cdef Slot* out
+    cdef int n
+    t.resend_head = (t.resend_head + 1) & (RESEND_PLACES - 1)
+    t.resend_count -= 1
+    # A paused subscriber wants nothing of what it lost before.
+    if g == NULL or g.id != item.egress_id or g.wanted == NO_INDEX or not is_sendable(t):
+        return
+    p = sent_find(g.sent, item.out_low, &m)
+    source = NULL if p == NULL else _find(e, g, p, m)
+    if source == NULL:
+        e.counters.rtx_unknown += 1
+        return
+    out = slab_take(e.slab, source.length + OSN_BYTES + SRTP_MAX_OVERHEAD + 64)
+    if out == NULL:
+        e.counters.slots_exhausted += 1
+        return
+    n = _write(e, t, g, item.out_low, source, m, out, now_ns)
+    if n < 0:
+        count_error(e, n)
+        slot_drop(e.slab, out)
+        return
+    g.rtx_next += 1
+    out.length = <uint16_t>n
+    g.resent_packets += 1
+    e.counters.rtx_sent += 1
+    pacer_pay_repair(&t.pacer, n, now_ns)
+    e.outbox.next_run += 1
+    send_slot(e, t, out, e.outbox.next_run)
