@@ -4,6 +4,7 @@
 #   make test      the same set-up plus browsers and test packages, then all tests
 #   make unit      unit, arch, sim and adversary tests only: no browser
 #   make browser   tests with browsers          make interop  every client against every other, with a table
+#   make lossy     calls through a network that loses packets, five seeds
 #   make adversary garbage on every port while a call runs, with a table
 #   make fuzz      long fuzzing (FUZZ_S=600)    make bench    figures against goals
 #   make debug     debug twin's unit tests      make asan     unit tests under address and undefined sanitizers
@@ -29,7 +30,7 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test unit interop adversary browser fuzz bench debug asan lint example lock clean set-up build
+.PHONY: run test unit interop lossy adversary browser fuzz bench debug asan lint example lock clean set-up build
 .PHONY: fuzz-short debug-build asan-build
 
 run: set-up build
@@ -46,6 +47,9 @@ browser: build/stamps/test build build/clients/.fetched
 
 interop: build/stamps/test build build/clients/.fetched
 	$(PY) -m tests.interop.run $(ARGS)
+
+lossy: build/stamps/test build build/clients/.fetched
+	$(PY) -m tests.interop.lossy $(ARGS)
 
 adversary: build/stamps/test build
 	$(PY) -m tests.adversary.run $(ARGS)

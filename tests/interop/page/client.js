@@ -93,6 +93,59 @@ const client = {
     return {connection: this.room.state, received, seen: this.seen};
   },
 
+  // What a stream of frames is judged by. A gap lies between two frames that were shown, or the last one and now.
+  watchFrames(identity) {
+    const track = this.room.remoteParticipants.get(identity).getTrackPublication(Track.Source.Camera).track;
+    const element = track.attachedElements[0];
+    const watched = {track, last_ms: performance.now(), longest_gap_ms: 0, shown: 0};
+    const onFrame = (now) => {
+      watched.longest_gap_ms = Math.max(watched.longest_gap_ms, now - watched.last_ms);
+      watched.last_ms = now;
+      watched.shown += 1;
+      if (this.watched === watched) element.requestVideoFrameCallback(onFrame);
+    };
+    this.watched = watched;
+    element.requestVideoFrameCallback(onFrame);
+  },
+
+  async frames() {
+    const {track, last_ms, longest_gap_ms, shown} = this.watched;
+    let inbound = {};
+    (await track.getRTCStatsReport()).forEach((s) => s.type === 'inbound-rtp' && (inbound = s));
+    return {
+      shown,
+      longest_gap_ms: Math.max(longest_gap_ms, performance.now() - last_ms),
+      decoded: inbound.framesDecoded ?? 0,
+      keyframes: inbound.keyFramesDecoded ?? 0,
+      width: inbound.frameWidth ?? 0,
+      freezes: inbound.freezeCount ?? 0,
+      frozen_s: inbound.totalFreezesDuration ?? 0,
+      packets: inbound.packetsReceived ?? 0,
+      lost: inbound.packetsLost ?? 0,
+      repaired: inbound.retransmittedPacketsReceived ?? 0,
+      nacks: inbound.nackCount ?? 0,
+      plis: inbound.pliCount ?? 0,
+    };
+  },
+
+  async outbound() {
+    const publication = this.room.localParticipant.getTrackPublication(Track.Source.Camera);
+    const encodings = [];
+    (await publication.track.sender.getStats()).forEach((s) => {
+      if (s.type !== 'outbound-rtp') return;
+      encodings.push({
+        width: s.frameWidth ?? 0,
+        frames: s.framesSent ?? 0,
+        packets: s.packetsSent ?? 0,
+        repaired: s.retransmittedPacketsSent ?? 0,
+        nacks: s.nackCount ?? 0,
+        plis: s.pliCount ?? 0,
+        limited: s.qualityLimitationReason ?? '',
+      });
+    });
+    return encodings;
+  },
+
   wantQuality(identity, quality) {
     const p = this.room.remoteParticipants.get(identity);
     const wanted = {low: VideoQuality.LOW, medium: VideoQuality.MEDIUM, high: VideoQuality.HIGH}[quality];
