@@ -26,6 +26,9 @@ cdef const char* cipher_name(int backend) noexcept nogil        # "ipsec-mb (avx
 # The constructors take a resolved or AUTO backend and return NULL when it is unsupported or memory is short.
 cdef AeadKey* aead_new(int backend, const uint8_t* key, int key_bytes) noexcept nogil       # 16 or 32 bytes
 cdef void aead_free(AeadKey* k) noexcept nogil
+# Ask the cache for the key itself, and once that is there for what aead_seal reads through it.
+cdef void aead_prefetch(const AeadKey* k) noexcept nogil
+cdef void aead_prefetch_schedule(const AeadKey* k) noexcept nogil
 # n bytes of src to dst (equal or disjoint) and a 16-byte tag. E_OK; E_MEMORY when the library fails.
 cdef int aead_seal(AeadKey* k, const uint8_t* iv, const uint8_t* aad, Py_ssize_t aad_bytes, const uint8_t* src,
                    Py_ssize_t n, uint8_t* dst, uint8_t* tag) noexcept nogil

@@ -210,6 +210,16 @@ cdef extern from "openssl/params.h" nogil:
     OSSL_PARAM OSSL_PARAM_construct_utf8_string(const char* key, char* value, size_t n) noexcept
     OSSL_PARAM OSSL_PARAM_construct_end() noexcept
 
+cdef extern from *:
+    """
+    static inline void relay_prefetch(const void *p) { __builtin_prefetch(p); }
+    """
+    void relay_prefetch(const void* p) noexcept nogil
+
+cdef enum:
+    CACHE_LINE_BYTES = 64
+    AEAD_HOT_LINES = 17            # round keys and the hash powers that a packet of 1,200 bytes uses
+
 cdef struct AeadKey:
     int key_bytes
     void* expanded                 # owned; ipsec-mb's key schedule and hash powers, NULL under OpenSSL
@@ -296,6 +306,18 @@ cdef bint _evp_feed(EVP_CIPHER_CTX* c, const uint8_t* iv, const uint8_t* aad, Py
     if aad_bytes > 0 and EVP_CipherUpdate(c, NULL, &written, aad, <int>aad_bytes) != 1:
         return False
     return n == 0 or EVP_CipherUpdate(c, dst, &written, src, <int>n) == 1
+
+
+cdef void aead_prefetch(const AeadKey* k) noexcept nogil:
+    relay_prefetch(k)
+
+
+cdef void aead_prefetch_schedule(const AeadKey* k) noexcept nogil:
+    cdef Py_ssize_t i
+    if k.expanded == NULL:
+        return
+    for i in range(AEAD_HOT_LINES):
+        relay_prefetch(<const uint8_t*>k.expanded + i * CACHE_LINE_BYTES)
 
 
 cdef int aead_seal(AeadKey* k, const uint8_t* iv, const uint8_t* aad, Py_ssize_t aad_bytes, const uint8_t* src,

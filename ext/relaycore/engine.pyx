@@ -6,7 +6,7 @@ from relaycore.counters cimport Counters
 from relaycore.errs cimport (
     E_INVALID, E_LENGTH, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_PEER, E_UNKNOWN_STREAM, E_UNKNOWN_TRANSPORT, E_UNSUPPORTED,
 )
-from relaycore.forward cimport forward_queue
+from relaycore.forward cimport forward_ready
 from relaycore.hdrext cimport EXT_COUNT
 from relaycore.icelite cimport ICE_NO_TUPLE
 from relaycore.mailbox cimport (
@@ -21,7 +21,7 @@ from relaycore.reports cimport count_error, request_keyframe, run_timers
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
     add_egress, add_receiver, add_transport, emit, find_egress, find_receiver, find_transport, mark_ready, remove_egress,
-    remove_receiver, remove_transport, routes_free, routes_init, set_ice, take_ready,
+    remove_receiver, remove_transport, routes_free, routes_init, set_ice,
 )
 from relaycore.slab cimport Slab, Slot, slab_take, slab_used, slot_drop
 from relaycore.srtp cimport SrtpContext, srtp_free, srtp_new
@@ -75,18 +75,14 @@ cdef void engine_set_snapshot(Engine* e, Snapshot* s) noexcept nogil:
 cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil:
     """Run due timers and send what waits, as far as the outbox has room; return when to call again."""
     cdef int32_t owner
-    cdef Transport* t
     while e.outbox.count < OUTBOX_MAX - POLL_MARGIN:
         owner = timers_due(&e.timers, now_ns)
         if owner < 0:
             break
         run_timers(e, e.transports[owner], now_ns)
-    while e.outbox.count < OUTBOX_MAX - POLL_MARGIN:
-        t = take_ready(e)
-        if t == NULL:
-            break
-        forward_queue(e, t, now_ns)
-    if e.ready_first != NO_INDEX:
+    while e.outbox.count < OUTBOX_MAX - POLL_MARGIN and e.ready_count:
+        forward_ready(e, now_ns)
+    if e.ready_count:
         return now_ns
     return timers_next(&e.timers)
 

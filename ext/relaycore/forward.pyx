@@ -6,24 +6,31 @@ from libc.stdlib cimport calloc
 from libc.string cimport memset
 from relaycore.emission cimport RTP_P_BIT, Run, Staged, run_add, run_send, write_header
 from relaycore.errs cimport E_NO_SPACE
-from relaycore.history cimport SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_keep
+from relaycore.history cimport SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_keep
 from relaycore.mailbox cimport CodecEntry, EV_EGRESS_SWITCHED, Event
 from relaycore.outbox cimport OUTBOX_MAX
 from relaycore.pacer cimport pacer_media_due, pacer_repair_due
 from relaycore.projection cimport (
-    projection_drop, projection_map, projection_rebase, projection_sent, projection_ts,
+    PROJECTION_WINDOW, projection_drop, projection_map, projection_rebase, projection_sent, projection_ts,
 )
 from relaycore.reports cimport count_error, expedite_report, is_sendable, request_keyframe
 from relaycore.resend cimport resend_next
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, QUEUE_PLACES, QueueItem, Receiver, RtpStream, Transport,
-    emit, mark_ready, queue_packet, schedule,
+    emit, mark_ready, queue_packet, schedule, take_ready,
 )
 from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop, slot_hold
-from relaycore.srtp cimport SRTP_MAX_OVERHEAD
+from relaycore.srtp cimport SRTP_MAX_OVERHEAD, SRTP_WINDOW, srtp_prefetch
 from relaycore.views cimport rewrite_picture
 
+cdef extern from *:
+    """
+    static inline void forward_prefetch(const void *p) { __builtin_prefetch(p); }
+    """
+    void forward_prefetch(const void* p) noexcept nogil
+
 cdef enum:
+    READY_BATCH = 8                # transports whose state is fetched from memory at the same time
     OUTBOX_MARGIN = 32             # places left for reports and STUN answers of the same turn
     PADDING_BYTES = 4
 
@@ -247,7 +254,7 @@ cdef bint _has_room(const Engine* e, const Run* run) noexcept nogil:
     return e.outbox.count + run.count < OUTBOX_MAX - OUTBOX_MARGIN
 
 
-cdef void forward_queue(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+cdef void _forward_queue(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     cdef QueueItem item
     cdef Egress* g
     cdef Run run
@@ -276,3 +283,79 @@ cdef void forward_queue(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
         schedule(e, t)
     elif t.queue_count or t.resend_count:
         mark_ready(e, t)
+
+
+cdef void _fetch(Engine* e, const int32_t* batch, int n) noexcept nogil:
+    """Bring what forwarding to these transports will read into the cache, all at once instead of one miss after the other.
+
+    Between two frames everything here has left the cache (400 subscribers hold 2 MB of state), and each subscriber would
+    wait about forty times for memory.
+    """
+    cdef Transport* t
+    cdef Egress* g
+    cdef const QueueItem* item
+    cdef const PacketFacts* f
+    cdef int i
+    for i in range(n):
+        t = e.transports[batch[i]]
+        forward_prefetch(&t.queue)
+        forward_prefetch(&t.send_context)
+        forward_prefetch(&t.ice.selected)
+        forward_prefetch(&t.ice.tuples[0])
+        forward_prefetch(t.extensions.id_of_kind)
+        forward_prefetch(&t.packets_sent)
+    for i in range(n):
+        t = e.transports[batch[i]]
+        if t.queue_count == 0 or t.send_context == NULL:
+            continue
+        forward_prefetch(&t.queue[t.queue_head])
+        forward_prefetch(&t.queue[(t.queue_head + 4) & (QUEUE_PLACES - 1)])
+        srtp_prefetch(t.send_context, 0)
+        if t.ice.selected > 0:
+            forward_prefetch(&t.ice.tuples[t.ice.selected])
+    for i in range(n):
+        t = e.transports[batch[i]]
+        if t.queue_count == 0:
+            continue
+        item = &t.queue[t.queue_head]
+        g = e.egresses[item.egress]
+        if g == NULL:
+            continue
+        f = &e.facts[item.slot - e.slab.slots]
+        forward_prefetch(g)
+        forward_prefetch(&g.spec.codecs)
+        forward_prefetch(&g.wanted)
+        forward_prefetch(&g.projection)
+        forward_prefetch(&g.projection.out_low[f.ext_seq & (PROJECTION_WINDOW - 1)])
+        forward_prefetch(&g.projection.state[f.ext_seq & (PROJECTION_WINDOW - 1)])
+        forward_prefetch(&g.srtp)
+        forward_prefetch(&g.packets)
+        if t.send_context != NULL:
+            srtp_prefetch(t.send_context, 1)
+    for i in range(n):
+        t = e.transports[batch[i]]
+        if t.queue_count == 0:
+            continue
+        g = e.egresses[t.queue[t.queue_head].egress]
+        if g == NULL:
+            continue
+        if t.send_context != NULL:
+            srtp_prefetch(t.send_context, 2)
+        forward_prefetch(&g.srtp.window[(g.projection.next_out & (SRTP_WINDOW - 1)) >> 6])
+        if g.sent != NULL:
+            forward_prefetch(&g.sent.packets[g.projection.next_out & (SENT_PLACES - 1)])
+            forward_prefetch(&g.sent.packets[(g.projection.next_out + 5) & (SENT_PLACES - 1)])
+            forward_prefetch(&g.sent.mapping_count)
+            forward_prefetch(&g.sent.mappings[0])
+
+
+cdef void forward_ready(Engine* e, int64_t now_ns) noexcept nogil:
+    cdef int32_t batch[8]
+    cdef int n = take_ready(e, batch, READY_BATCH)
+    cdef int i
+    cdef Transport* t
+    _fetch(e, batch, n)
+    for i in range(n):
+        t = e.transports[batch[i]]
+        t.is_ready = 0
+        _forward_queue(e, t, now_ns)

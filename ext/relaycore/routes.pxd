@@ -165,9 +165,7 @@ ctypedef struct Transport:
     Pacer pacer
     int64_t pacer_due_ns           # 0 = nothing waits for the budget
     uint16_t twcc_next             # transport-wide number of the next RTP packet
-    int32_t next_ready             # indices of the neighbours among transports with work, NO_INDEX
-    int32_t previous_ready
-    uint8_t is_ready
+    uint8_t is_ready               # stands in the engine's ready ring
     int64_t rtcp_due_ns
     int64_t twcc_due_ns            # 0 = nothing pending
     int64_t keyframe_due_ns        # 0 = none pending
@@ -205,8 +203,10 @@ ctypedef struct Engine:
     Table by_ssrc                  # (transport index, outgoing SSRC) -> egress index
     uint64_t hash_seed
     Timers timers                  # owner = transport index
-    int32_t ready_first
-    int32_t ready_last
+    int32_t* ready                 # owned; ring of the indices of transports with work, NO_INDEX where one was removed
+    uint32_t ready_head
+    uint32_t ready_count
+    uint32_t ready_capacity        # power of two, at least transport_capacity
     uint32_t next_serial
     Counters counters
 
@@ -239,7 +239,8 @@ cdef RtpStream* add_stream(Engine* e, Transport* t, uint32_t ssrc, int64_t now_n
 cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil      # takes one reference on success
 cdef int queue_resend(Engine* e, Transport* t, Egress* g, uint16_t out_low) noexcept nogil
 cdef void drop_queue(Engine* e, Transport* t) noexcept nogil
-cdef Transport* take_ready(Engine* e) noexcept nogil
+# The next transports with work, at most `most`, in the order in which they became ready.
+cdef int take_ready(Engine* e, int32_t* out, int most) noexcept nogil
 cdef void mark_ready(Engine* e, Transport* t) noexcept nogil
 cdef void schedule(Engine* e, Transport* t) noexcept nogil                                 # moves the timer to the earliest due time
 cdef int emit(Engine* e, Event* event) noexcept nogil                                      # E_NO_SPACE: lost; state has to be told again

@@ -36,8 +36,6 @@ cdef uint32_t engine_random(Engine* e) noexcept nogil:
 cdef int routes_init(Engine* e) noexcept nogil:
     cdef int bad = 0
     e.hash_seed = (<uint64_t>engine_random(e) << 32) | engine_random(e)
-    e.ready_first = NO_INDEX
-    e.ready_last = NO_INDEX
     bad |= table_init(&e.by_transport_id, FIRST_CAPACITY, e.hash_seed)
     bad |= table_init(&e.by_receiver_id, FIRST_CAPACITY, e.hash_seed)
     bad |= table_init(&e.by_egress_id, FIRST_CAPACITY, e.hash_seed)
@@ -56,6 +54,7 @@ cdef void routes_free(Engine* e) noexcept nogil:
     free(e.transports)
     free(e.receivers)
     free(e.egresses)
+    free(e.ready)
     free(e.free_transports)
     free(e.free_receivers)
     free(e.free_egresses)
@@ -219,15 +218,13 @@ cdef int add_transport(Engine* e, uint32_t id, const IceCommand* ice, int64_t no
     i = _free_place(<void***>&e.transports, &e.transport_capacity, &e.free_transports, &e.free_transport_count)
     if i < 0:
         return E_MEMORY
-    if timers_grow(&e.timers, <uint32_t>e.transport_capacity) < 0:
+    if timers_grow(&e.timers, <uint32_t>e.transport_capacity) < 0 or _grow_ready(e) < 0:
         return E_MEMORY
     t = <Transport*>calloc(1, sizeof(Transport))
     if t == NULL:
         return E_MEMORY
     t.id = id
     t.index = i
-    t.next_ready = NO_INDEX
-    t.previous_ready = NO_INDEX
     t.dtls_tuple = ICE_NO_TUPLE
     t.rtcp_ssrc = engine_random(e)
     ice_reset(&t.ice, now_ns)
@@ -268,18 +265,33 @@ cdef void drop_queue(Engine* e, Transport* t) noexcept nogil:
     t.resend_count = 0
 
 
-cdef void _unlink_ready(Engine* e, Transport* t) noexcept nogil:
-    if t.previous_ready == NO_INDEX:
-        e.ready_first = t.next_ready
-    else:
-        e.transports[t.previous_ready].next_ready = t.next_ready
-    if t.next_ready == NO_INDEX:
-        e.ready_last = t.previous_ready
-    else:
-        e.transports[t.next_ready].previous_ready = t.previous_ready
-    t.is_ready = 0
-    t.next_ready = NO_INDEX
-    t.previous_ready = NO_INDEX
+cdef int _grow_ready(Engine* e) noexcept nogil:
+    """Make the ready ring large enough for every transport there can be now."""
+    cdef uint32_t larger = <uint32_t>FIRST_CAPACITY if e.ready_capacity == 0 else e.ready_capacity
+    cdef uint32_t i
+    cdef int32_t* grown
+    while larger < <uint32_t>e.transport_capacity:
+        larger *= 2
+    if larger == e.ready_capacity:
+        return E_OK
+    grown = <int32_t*>malloc(larger * sizeof(int32_t))
+    if grown == NULL:
+        return E_MEMORY
+    for i in range(e.ready_count):
+        grown[i] = e.ready[(e.ready_head + i) & (e.ready_capacity - 1)]
+    free(e.ready)
+    e.ready = grown
+    e.ready_head = 0
+    e.ready_capacity = larger
+    return E_OK
+
+
+cdef void _leave_ready(Engine* e, Transport* t) noexcept nogil:
+    cdef uint32_t i
+    for i in range(e.ready_count):
+        if e.ready[(e.ready_head + i) & (e.ready_capacity - 1)] == t.index:
+            e.ready[(e.ready_head + i) & (e.ready_capacity - 1)] = NO_INDEX
+            return
 
 
 cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
@@ -300,7 +312,7 @@ cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
     table_remove(&e.by_transport_id, t.id)
     timers_cancel(&e.timers, t.index)
     if t.is_ready:
-        _unlink_ready(e, t)
+        _leave_ready(e, t)
     drop_queue(e, t)
     for i in range(t.stream_count):
         free_stream(e, t.streams[i])
@@ -499,22 +511,19 @@ cdef void mark_ready(Engine* e, Transport* t) noexcept nogil:
     if t.is_ready:
         return
     t.is_ready = 1
-    t.next_ready = NO_INDEX
-    t.previous_ready = e.ready_last
-    if e.ready_last == NO_INDEX:
-        e.ready_first = t.index
-    else:
-        e.transports[e.ready_last].next_ready = t.index
-    e.ready_last = t.index
+    e.ready[(e.ready_head + e.ready_count) & (e.ready_capacity - 1)] = t.index
+    e.ready_count += 1
 
 
-cdef Transport* take_ready(Engine* e) noexcept nogil:
-    cdef Transport* t
-    if e.ready_first == NO_INDEX:
-        return NULL
-    t = e.transports[e.ready_first]
-    _unlink_ready(e, t)
-    return t
+cdef int take_ready(Engine* e, int32_t* out, int most) noexcept nogil:
+    cdef int n = 0
+    while e.ready_count and n < most:
+        out[n] = e.ready[e.ready_head]
+        e.ready_head = (e.ready_head + 1) & (e.ready_capacity - 1)
+        e.ready_count -= 1
+        if out[n] != NO_INDEX:
+            n += 1
+    return n
 
 
 cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil:

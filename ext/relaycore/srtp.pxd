@@ -33,6 +33,8 @@ ctypedef struct SrtpTxState:
 cdef int srtp_key_bytes(int profile) noexcept nogil          # 16, 16, 32; E_UNSUPPORTED
 cdef int srtp_salt_bytes(int profile) noexcept nogil         # 14, 12, 12
 cdef SrtpContext* srtp_new(int profile, const uint8_t* master_key, const uint8_t* master_salt, int backend) noexcept nogil   # NULL: unsupported or no memory
+# Ask the cache for what protecting the next packet reads, one dereference further at each of three stages.
+cdef void srtp_prefetch(const SrtpContext* ctx, int stage) noexcept nogil
 cdef void srtp_free(SrtpContext* ctx) noexcept nogil         # wipes keys
 cdef const char* srtp_backend_name(int backend) noexcept nogil   # what AUTO resolves to: "ipsec-mb (avx512)" ...
 

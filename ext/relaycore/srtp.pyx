@@ -15,6 +15,7 @@ from libc.string cimport memcpy, memset
 from relaycore.be cimport get_u16, get_u32, put_u16, put_u32
 from relaycore.cipher cimport (
     AEAD_IV_BYTES, AEAD_TAG_BYTES, CM_IV_BYTES, SHA1_BYTES, AeadKey, CmKey, HmacKey, aead_free, aead_new, aead_open,
+    aead_prefetch, aead_prefetch_schedule,
     aead_seal, cipher_name, cm_crypt, cm_free, cm_keystream, cm_new, equal_bytes, hmac_free, hmac_new, hmac_sha1,
     wipe_bytes,
 )
@@ -57,6 +58,12 @@ cdef struct SessionKeys:           # plain key bytes, only ever on the stack; wi
     uint8_t encryption[32]
     uint8_t authentication[SHA1_BYTES]
     uint8_t salt[14]
+
+cdef extern from *:
+    """
+    static inline void srtp_prefetch_line(const void *p) { __builtin_prefetch(p); }
+    """
+    void srtp_prefetch_line(const void* p) noexcept nogil
 
 cdef struct KeySet:
     AeadKey* aead                  # owned; GCM profiles
@@ -167,6 +174,17 @@ cdef SrtpContext* srtp_new(int profile, const uint8_t* master_key, const uint8_t
     wipe_bytes(&rtp, sizeof(rtp))
     wipe_bytes(&rtcp, sizeof(rtcp))
     return ctx
+
+
+cdef void srtp_prefetch(const SrtpContext* ctx, int stage) noexcept nogil:
+    if stage == 0:
+        srtp_prefetch_line(ctx)
+        srtp_prefetch_line(&ctx.rtp_packets)
+    elif ctx.rtp.aead != NULL:
+        if stage == 1:
+            aead_prefetch(ctx.rtp.aead)
+        else:
+            aead_prefetch_schedule(ctx.rtp.aead)
 
 
 cdef void srtp_free(SrtpContext* ctx) noexcept nogil:
