@@ -38,4 +38,9 @@ ctypedef struct Counters:
     uint64_t gso_fallbacks         # sockets on which the kernel refused them
     uint64_t levelling_bytes       # padding that made datagrams of a run equally long
     uint64_t transport_feedback_received
+    uint64_t nacks_sent            # packets asked for of publishers
+    uint64_t nacks_given_up        # streams' losses that no repair came for
+    uint64_t rtx_recovered         # publishers' retransmissions that filled a gap
+    uint64_t rtx_padding           # publishers' probes
+    uint64_t duplicates_dropped    # retransmissions of what was there
     uint64_t by_error[32]          # index = -code, reason of every dropped datagram

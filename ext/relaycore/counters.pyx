@@ -11,6 +11,7 @@ SCALARS = (
     "rtx_sent", "rtx_refused", "rtx_unknown", "rtx_queue_dropped",
     "gso_sends", "gso_datagrams", "gso_fallbacks", "levelling_bytes",
     "transport_feedback_received",
+    "nacks_sent", "nacks_given_up", "rtx_recovered", "rtx_padding", "duplicates_dropped",
 )
 
 # The struct is read as an array of 64-bit words: names and fields must agree in number.

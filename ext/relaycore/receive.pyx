@@ -9,7 +9,7 @@ from libc.string cimport memcmp, memcpy, memset
 from relaycore.be cimport get_u16
 from relaycore.demux cimport KIND_DTLS, KIND_RTCP, KIND_RTP, KIND_STUN, demux_datagram
 from relaycore.errs cimport (
-    E_AUTH, E_FORMAT, E_LIMIT, E_STATE, E_UNKNOWN_PEER, E_UNKNOWN_STREAM, E_UNKNOWN_TRANSPORT,
+    E_AUTH, E_FORMAT, E_LIMIT, E_OK, E_REPLAY, E_STATE, E_TOO_OLD, E_UNKNOWN_PEER, E_UNKNOWN_STREAM, E_UNKNOWN_TRANSPORT,
 )
 from relaycore.forward cimport route_packet
 from relaycore.hdrext cimport (
@@ -19,6 +19,7 @@ from relaycore.icelite cimport ICE_NO_TUPLE, ice_on_check
 from relaycore.mailbox cimport (
     CodecEntry, EV_DTLS, EV_ICE_CHECK, Event, mailbox_event_count,
 )
+from relaycore.nack cimport NackTracker, nack_received
 from relaycore.outbox cimport outbox_put
 from relaycore.reports cimport (
     TWCC_INTERVAL_MS, count_error, emit_selected, expedite_report, receive_rtcp, request_keyframe, tell_encoding, update_reception,
@@ -30,6 +31,7 @@ from relaycore.routes cimport (
 from relaycore.rtp cimport RtpHeader, parse_rtp, take_rtp_padding
 from relaycore.slab cimport SLOT_LARGE_BYTES, SLOT_SMALL_BYTES, Slot, slab_take, slot_drop
 from relaycore.srtp cimport SrtpRxState, srtp_unprotect_rtcp, srtp_unprotect_rtp
+from relaycore.srtpindex cimport check_index, guess_index, mark_index
 from relaycore.stun cimport (
     SockAddr, StunRequest, check_stun_integrity, parse_stun_request, write_stun_error, write_stun_success,
 )
@@ -44,6 +46,7 @@ cdef enum:
     DTLS_PACE_NS = 500000
     DTLS_BURST_MS = 256
     DTLS_EVENTS = 3072
+    OSN_BYTES = 2                  # original sequence number in front of a retransmission's payload (RFC 4588 section 4)
 
 
 # --- STUN -----------------------------------------------------------------------------------------------------------
@@ -331,105 +334,189 @@ cdef int _unprotect_first(Transport* t, SrtpRxState* state, Slot* slot, PacketFa
     return srtp_unprotect_rtp(t.receive_context, state, slot.data, slot.length, f.rtp.payload_offset, &f.ext_seq)
 
 
+ctypedef struct Arrived:            # what is found out of a packet on its way in
+    RtpStream* stream              # NULL = its SSRC is new
+    Receiver* expecting            # who would take an SSRC that is new
+    int encoding
+    bint is_repair
+    SrtpRxState first              # index state of a new SSRC
+
+
+cdef int _authenticate(Engine* e, Transport* t, Slot* slot, PacketFacts* f, Arrived* a) noexcept nogil:
+    """Parse a packet's header, find or choose its stream and unprotect it; < 0 = refused."""
+    cdef int n
+    cdef int code = parse_rtp(slot.data, slot.length, &f.rtp)
+    if code >= 0:
+        code = parse_hdrext(slot.data + f.rtp.ext_offset, f.rtp.ext_bytes, f.rtp.ext_profile, &t.extensions, &f.extensions)
+    if code < 0:
+        return code
+    a.stream = find_stream(t, f.rtp.ssrc)
+    if a.stream == NULL:
+        a.expecting = _expecting(e, t, &f.rtp, &f.extensions, &a.encoding, &a.is_repair)
+        if a.expecting == NULL:
+            e.counters.unbound_dropped += 1
+            return E_UNKNOWN_STREAM
+        n = _unprotect_first(t, &a.first, slot, f)
+    else:
+        n = srtp_unprotect_rtp(t.receive_context, &a.stream.srtp, slot.data, slot.length, f.rtp.payload_offset, &f.ext_seq)
+    if n < 0:
+        return n
+    slot.length = <uint16_t>n
+    return take_rtp_padding(slot.data, n, &f.rtp)
+
+
+cdef Receiver* _bind_stream(Engine* e, Transport* t, const PacketFacts* f, Arrived* a, int64_t now_ns) noexcept nogil:
+    """Return the receiver that an authentic packet is for, its stream in `a.stream`; NULL when it is for nobody."""
+    cdef RtpStream* s = a.stream
+    cdef Receiver* r = a.expecting
+    cdef const CodecEntry* codec
+    if s == NULL:
+        s = add_stream(e, t, f.rtp.ssrc, now_ns)
+        if s == NULL:
+            count_error(e, E_LIMIT)
+            return NULL
+        s.srtp = a.first
+        a.stream = s
+    elif s.receiver == NO_INDEX:
+        # A publication that comes back under its former SSRC (Firefox keeps them), or a late packet of an SSRC that was
+        # replaced: it may take a place that nothing is bound to, never that of another SSRC.
+        r = _expecting(e, t, &f.rtp, &f.extensions, &a.encoding, &a.is_repair)
+    if r != NULL:
+        codec = _codec_of(r, f.rtp.payload_type, &a.is_repair)
+        if s.packets and _bound_to(t, r, a.encoding, a.is_repair) != NULL:
+            e.counters.unbound_dropped += 1
+            return NULL
+        _bind(e, t, r, a.encoding, a.is_repair, s, codec, now_ns)
+    update_reception(s, f.ext_seq, f.rtp.rtp_ts, now_ns)
+    s.bytes += f.rtp.payload_bytes
+    s.last_packet_ns = now_ns
+    if s.receiver == NO_INDEX:
+        e.counters.unbound_dropped += 1
+        return NULL
+    return e.receivers[s.receiver]
+
+
+cdef RtpStream* _take_repaired(Engine* e, Receiver* r, const RtpStream* repair, Slot* slot, PacketFacts* f) noexcept nogil:
+    """Turn a retransmission into the packet it repeats (RFC 4588 section 4); NULL when there is nothing new in it."""
+    cdef RtpStream* s = r.encodings[repair.encoding].stream
+    cdef bint is_repair = False
+    cdef const CodecEntry* codec = _codec_of(r, f.rtp.payload_type, &is_repair)
+    cdef int code
+    e.counters.rtx_received += 1
+    if f.rtp.payload_bytes == 0:
+        e.counters.rtx_padding += 1
+        return NULL
+    if codec == NULL or not is_repair or f.rtp.payload_bytes < OSN_BYTES:
+        count_error(e, E_FORMAT)
+        return NULL
+    if s == NULL or not s.srtp.started:
+        e.counters.unbound_dropped += 1
+        return NULL
+    f.rtp.seq = get_u16(slot.data + f.rtp.payload_offset)
+    f.rtp.payload_offset = <uint16_t>(f.rtp.payload_offset + OSN_BYTES)
+    f.rtp.payload_bytes = <uint16_t>(f.rtp.payload_bytes - OSN_BYTES)
+    f.rtp.payload_type = codec.payload_type
+    f.rtp.ssrc = s.ssrc
+    f.ext_seq = guess_index(s.srtp.started, s.srtp.highest, f.rtp.seq)
+    # The original's window tells what was received; marked, so that an original that comes after its repair is a replay.
+    code = E_TOO_OLD if f.ext_seq < 0 else check_index(s.srtp.started, s.srtp.highest, s.srtp.window, f.ext_seq)
+    if code == E_REPLAY:
+        e.counters.duplicates_dropped += 1
+        return NULL
+    if code < 0:
+        count_error(e, code)
+        return NULL
+    mark_index(&s.srtp.started, &s.srtp.highest, s.srtp.window, f.ext_seq)
+    s.recovered += 1
+    s.last_packet_ns = slot.arrival_ns
+    e.counters.rtx_recovered += 1
+    return s
+
+
+cdef void _feed_nack(Engine* e, Transport* t, RtpStream* s, int64_t ext_seq, int64_t now_ns) noexcept nogil:
+    """Note what arrived of a stream of video, and when to ask for what did not."""
+    if s.nack == NULL:
+        s.nack = <NackTracker*>calloc(1, sizeof(NackTracker))
+        if s.nack == NULL:
+            return
+    nack_received(s.nack, ext_seq, now_ns)
+    if s.nack.gave_up and s.nack.due_ns == 0:
+        s.nack.due_ns = now_ns
+    if s.nack.due_ns and (t.nack_due_ns == 0 or s.nack.due_ns < t.nack_due_ns):
+        t.nack_due_ns = s.nack.due_ns
+        schedule(e, t)
+
+
+cdef int _read_media(Receiver* r, RtpStream* s, Slot* slot, PacketFacts* f) noexcept nogil:
+    """Fill codec and view of a packet; < 0 = nobody can use it."""
+    cdef bint is_repair = False
+    cdef const CodecEntry* codec = _codec_of(r, f.rtp.payload_type, &is_repair)
+    if codec == NULL or is_repair:
+        return E_FORMAT
+    s.codec = codec.codec
+    f.codec = codec.codec
+    return _view(s, f, slot.data + f.rtp.payload_offset) if r.spec.is_video else E_OK
+
+
+cdef void _count_media(Receiver* r, RtpStream* s, const PacketFacts* f, int64_t now_ns) noexcept nogil:
+    """Keep the figures of a stream that depend on what its packets say."""
+    if not r.spec.is_video:
+        s.frames += 1
+        if f.extensions.present >> EXT_AUDIO_LEVEL & 1 and f.extensions.by_kind[EXT_AUDIO_LEVEL].bytes >= 1:
+            s.audio_level = f.extensions.by_kind[EXT_AUDIO_LEVEL].data[0] & 0x7f
+        return
+    if f.view.end_of_frame or (f.view.source == 0 and f.rtp.marker):
+        s.frames += 1
+    if f.view.keyframe and f.view.start_of_frame:
+        s.keyframes += 1
+        r.encodings[s.encoding].last_keyframe_ns = now_ns
+        r.encodings[s.encoding].request_pending = 0
+
+
 cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int64_t now_ns) noexcept nogil:
     cdef PacketFacts* f = &e.facts[slot - e.slab.slots]
+    cdef Arrived a
     cdef RtpStream* s
-    cdef Receiver* r = NULL
-    cdef SrtpRxState first
-    cdef const CodecEntry* codec
-    cdef bint is_repair = False
-    cdef int encoding = 0
-    cdef int n
+    cdef Receiver* r
     cdef int code
     e.counters.rtp_received += 1
     if t.receive_context == NULL:
         count_error(e, E_STATE)
         return
-    code = parse_rtp(slot.data, slot.length, &f.rtp)
-    if code >= 0:
-        code = parse_hdrext(slot.data + f.rtp.ext_offset, f.rtp.ext_bytes, f.rtp.ext_profile, &t.extensions, &f.extensions)
-    if code < 0:
-        count_error(e, code)
-        return
-    s = find_stream(t, f.rtp.ssrc)
-    if s == NULL:
-        r = _expecting(e, t, &f.rtp, &f.extensions, &encoding, &is_repair)
-        if r == NULL:
-            e.counters.unbound_dropped += 1
-            count_error(e, E_UNKNOWN_STREAM)
-            return
-        n = _unprotect_first(t, &first, slot, f)
-    else:
-        n = srtp_unprotect_rtp(t.receive_context, &s.srtp, slot.data, slot.length, f.rtp.payload_offset, &f.ext_seq)
-    if n < 0:
-        count_error(e, n)
-        return
-    slot.length = <uint16_t>n
-    code = take_rtp_padding(slot.data, n, &f.rtp)
+    a.expecting = NULL
+    a.encoding = 0
+    a.is_repair = False
+    code = _authenticate(e, t, slot, f, &a)
     if code < 0:
         count_error(e, code)
         return
     t.ice.tuples[tuple_index].last_receive_ns = now_ns
     if f.extensions.present >> EXT_TWCC & 1 and f.extensions.by_kind[EXT_TWCC].bytes >= 2:
         _record_twcc(e, t, f, now_ns)
-    if s == NULL:
-        s = add_stream(e, t, f.rtp.ssrc, now_ns)
-        if s == NULL:
-            count_error(e, E_LIMIT)
-            return
-        s.srtp = first
-    elif s.receiver == NO_INDEX:
-        # A publication that comes back under its former SSRC (Firefox keeps them), or a late packet of an SSRC that was
-        # replaced: it may take a place that nothing is bound to, never that of another SSRC.
-        r = _expecting(e, t, &f.rtp, &f.extensions, &encoding, &is_repair)
-    if r != NULL:
-        codec = _codec_of(r, f.rtp.payload_type, &is_repair)
-        if s.packets and _bound_to(t, r, encoding, is_repair) != NULL:
-            e.counters.unbound_dropped += 1
-            return
-        _bind(e, t, r, encoding, is_repair, s, codec, now_ns)
-    update_reception(s, f.ext_seq, f.rtp.rtp_ts, now_ns)
-    s.bytes += f.rtp.payload_bytes
-    s.last_packet_ns = now_ns
-    if s.receiver == NO_INDEX:
-        e.counters.unbound_dropped += 1
+    r = _bind_stream(e, t, f, &a, now_ns)
+    if r == NULL:
         return
-    r = e.receivers[s.receiver]
+    s = a.stream
     if s.is_repair:
-        e.counters.rtx_received += 1
-        return
-    codec = _codec_of(r, f.rtp.payload_type, &is_repair)
+        s = _take_repaired(e, r, s, slot, f)
+        if s == NULL:
+            return
+    if r.spec.is_video:
+        _feed_nack(e, t, s, f.ext_seq, now_ns)
     f.encoding = s.encoding
     memset(&f.view, 0, sizeof(f.view))
     if f.rtp.payload_bytes == 0:
         e.counters.padding_dropped += 1
-    elif codec == NULL or is_repair:
-        code = E_FORMAT
     else:
-        s.codec = codec.codec
-        f.codec = codec.codec
-        if r.spec.is_video:
-            code = _view(s, f, slot.data + f.rtp.payload_offset)
-    if code < 0:
-        # Nobody gets it, but its number is known: it is routed like padding, so that no subscriber sees a hole.
-        count_error(e, code)
-        f.rtp.payload_bytes = 0
-        memset(&f.view, 0, sizeof(f.view))
-    if f.rtp.payload_bytes == 0:
-        route_packet(e, r, slot, f, now_ns)
-        return
-    if r.spec.is_video:
-        if f.view.end_of_frame or (f.view.source == 0 and f.rtp.marker):
-            s.frames += 1
-        if f.view.keyframe and f.view.start_of_frame:
-            s.keyframes += 1
-            r.encodings[s.encoding].last_keyframe_ns = now_ns
-            r.encodings[s.encoding].request_pending = 0
-    else:
-        s.frames += 1
-        if f.extensions.present >> EXT_AUDIO_LEVEL & 1 and f.extensions.by_kind[EXT_AUDIO_LEVEL].bytes >= 1:
-            s.audio_level = f.extensions.by_kind[EXT_AUDIO_LEVEL].data[0] & 0x7f
-    _mark_active(e, r, s.encoding, now_ns)
+        code = _read_media(r, s, slot, f)
+        if code < 0:
+            # Nobody gets it, but its number is known: it is routed like padding, so that no subscriber sees a hole.
+            count_error(e, code)
+            f.rtp.payload_bytes = 0
+            memset(&f.view, 0, sizeof(f.view))
+    if f.rtp.payload_bytes:
+        _count_media(r, s, f, now_ns)
+        _mark_active(e, r, s.encoding, now_ns)
     route_packet(e, r, slot, f, now_ns)
 
 

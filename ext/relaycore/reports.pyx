@@ -12,6 +12,7 @@ from relaycore.icelite cimport ICE_NO_TUPLE, ice_poll
 from relaycore.mailbox cimport (
     EV_ENCODING_ACTIVE, EV_ENCODING_SILENT, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STREAM_BOUND, Event,
 )
+from relaycore.nack cimport NACK_PLACES, NackTracker, nack_collect
 from relaycore.outbox cimport outbox_put
 from relaycore.projection cimport projection_ts, ticks_of
 from relaycore.resend cimport resend_request
@@ -21,7 +22,7 @@ from relaycore.routes cimport (
 )
 from relaycore.rtcp cimport (
     RTCP_BYE, RTCP_PSFB, RTCP_RR, RTCP_RTPFB, RTCP_SR, ReportBlock, RtcpPacket, SenderInfo,
-    next_rtcp, parse_fir_item, parse_nack_item, parse_pli, parse_report_block, parse_sender_info, write_pli, write_rr, write_sdes_cname, write_sr,
+    next_rtcp, parse_fir_item, parse_nack_item, parse_pli, parse_report_block, parse_sender_info, write_nack, write_pli, write_rr, write_sdes_cname, write_sr,
 )
 from relaycore.slab cimport Slot, slab_take, slot_drop
 from relaycore.srtp cimport SRTCP_MAX_OVERHEAD, srtp_protect_rtcp
@@ -462,6 +463,59 @@ cdef void _run_feedback(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
         e.counters.feedback_sent += 1
 
 
+cdef bint _is_forwarded(const Engine* e, const Receiver* r, int32_t encoding) noexcept nogil:
+    cdef uint32_t i
+    for i in range(r.egress_count):
+        if e.egresses[r.egresses[i]].current == encoding:
+            return True
+    return False
+
+
+cdef void _run_nacks(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
+    """Ask the publisher for what its streams miss, in as few compounds as hold it."""
+    cdef uint16_t seqs[256]
+    cdef Slot* slot = NULL
+    cdef NackTracker* tracker
+    cdef RtpStream* s
+    cdef int32_t i
+    cdef int count, n
+    t.nack_due_ns = 0
+    if not is_sendable(t):
+        return
+    for i in range(t.stream_count):
+        s = t.streams[i]
+        tracker = s.nack
+        if tracker == NULL or s.receiver == NO_INDEX:
+            continue
+        if tracker.due_ns and tracker.due_ns <= now_ns:
+            if slot == NULL:
+                slot = _new_datagram(e)
+                if slot == NULL:
+                    return
+            # What one compound has room for; the rest is due at once.
+            count = nack_collect(tracker, now_ns, seqs, <int>min(NACK_PLACES, (DATAGRAM_BYTES - slot.length - 12) // 4))
+            n = write_nack(slot.data + slot.length, DATAGRAM_BYTES - slot.length, t.rtcp_ssrc, s.ssrc, seqs, count) if count else 0
+            if n > 0:
+                slot.length = <uint16_t>(slot.length + n)
+                e.counters.nacks_sent += <uint64_t>count
+            if slot.length > DATAGRAM_BYTES // 2:
+                _send_rtcp(e, t, slot)
+                slot = NULL
+        if tracker.due_ns and (t.nack_due_ns == 0 or tracker.due_ns < t.nack_due_ns):
+            t.nack_due_ns = tracker.due_ns
+        if tracker.gave_up:
+            tracker.gave_up = 0
+            e.counters.nacks_given_up += 1
+            # Whoever is shown this encoding cannot decode on.
+            if _is_forwarded(e, e.receivers[s.receiver], s.encoding):
+                request_keyframe(e, e.receivers[s.receiver], s.encoding, now_ns)
+    if slot != NULL:
+        if slot.length:
+            _send_rtcp(e, t, slot)
+        else:
+            slot_drop(e.slab, slot)
+
+
 cdef void _check_ice(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     cdef bint was_dead = t.ice.dead
     cdef int change = ice_poll(&t.ice, now_ns)
@@ -499,6 +553,8 @@ cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     """Do what is due on one transport and schedule it again."""
     if t.twcc_due_ns and t.twcc_due_ns <= now_ns:
         _run_feedback(e, t, now_ns)
+    if t.nack_due_ns and t.nack_due_ns <= now_ns:
+        _run_nacks(e, t, now_ns)
     if t.keyframe_due_ns and t.keyframe_due_ns <= now_ns:
         _run_keyframe_requests(e, t, now_ns)
     if t.pacer_due_ns and t.pacer_due_ns <= now_ns:

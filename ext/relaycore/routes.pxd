@@ -9,6 +9,7 @@ from relaycore.hdrext cimport ExtMap, ExtView
 from relaycore.history cimport SentLog, SourceHistory
 from relaycore.icelite cimport IceLite
 from relaycore.mailbox cimport CodecEntry, Event, IceCommand, Mailbox, ReceiverCommand, EgressCommand
+from relaycore.nack cimport NackTracker
 from relaycore.outbox cimport Outbox
 from relaycore.pacer cimport Pacer
 from relaycore.projection cimport Projection
@@ -56,6 +57,7 @@ ctypedef struct RtpStream:
     int64_t highest_seq
     uint64_t packets
     uint64_t bytes
+    uint64_t recovered             # taken from retransmissions; not in `packets`
     uint64_t frames
     uint64_t keyframes
     int64_t expected_prior         # RFC 3550 appendix A.3
@@ -64,6 +66,7 @@ ctypedef struct RtpStream:
     uint32_t jitter_16             # 16 times the jitter, appendix A.8
     int64_t last_packet_ns
     DdStructure* structure         # owned; NULL until a Dependency Descriptor came
+    NackTracker* nack              # owned; of video that is not a repair stream
     SourceHistory* history         # owned; NULL until a packet of video was forwarded
     uint32_t serial                # unique over the engine's life
 
@@ -168,6 +171,7 @@ ctypedef struct Transport:
     uint8_t is_ready               # stands in the engine's ready ring
     int64_t rtcp_due_ns
     int64_t twcc_due_ns            # 0 = nothing pending
+    int64_t nack_due_ns            # 0 = nothing is missing
     int64_t keyframe_due_ns        # 0 = none pending
     uint64_t packets_received
     uint64_t bytes_received

@@ -468,6 +468,7 @@ cdef void free_stream(Engine* e, RtpStream* s) noexcept nogil:
     if s.history != NULL:
         source_clear(s.history, e.slab)
     free(s.history)
+    free(s.nack)
     free(s.structure)
     free(s)
 
@@ -564,6 +565,8 @@ cdef void schedule(Engine* e, Transport* t) noexcept nogil:
     cdef int64_t due = t.rtcp_due_ns
     if t.twcc_due_ns and t.twcc_due_ns < due:
         due = t.twcc_due_ns
+    if t.nack_due_ns and t.nack_due_ns < due:
+        due = t.nack_due_ns
     if t.keyframe_due_ns and t.keyframe_due_ns < due:
         due = t.keyframe_due_ns
     if t.pacer_due_ns and t.pacer_due_ns < due:
