@@ -118,7 +118,8 @@ def test_repairs_do_not_mend_the_loss_that_is_reported():
         bench.publish(bench.media(seq))
     bench.publish(bench.rtx(102))
     bench.advance(1_600)
-    blocks = [body[4 + 24 * i : 28 + 24 * i] for kind, count, body in rtcp_packets(bench.publisher.rtcp) if kind == 201 for i in range(count)]
+    reports = [(count, body) for kind, count, body in rtcp_packets(bench.publisher.rtcp) if kind == 201]
+    blocks = [body[4 + 24 * i : 28 + 24 * i] for count, body in reports for i in range(count)]
     lost = {struct.unpack_from("!I", b)[0]: int.from_bytes(b[5:8]) for b in blocks}
     assert lost[PRIMARY] == 1
 
