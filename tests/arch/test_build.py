@@ -79,7 +79,8 @@ def test_no_codec_is_loaded_with_the_server() -> None:
     probe = (
         "import relay.server, sys; "
         "print(' '.join(sorted({m.split('.')[0] for m in sys.modules} & "
-        "{'av', 'aiortc', 'pylibsrtp', 'cv2', 'torch', 'faster_whisper', 'playwright', 'locust'})))"
+        "{'av', 'aiortc', 'pylibsrtp', 'cv2', 'torch', 'faster_whisper', 'playwright', 'locust'})), "
+        "*[m for m in sys.modules if m.startswith(('relaycore.lg', 'relaycore.loadgen'))])"
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "ext")])}
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """The rules of DESIGN §3 over the whole tree, each with a planted violation that its check must find."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,6 +159,14 @@ def missing_companions(names: set[str]) -> list[str]:
     """Return what each .pyx lacks: the .pxd that is its contract, the .pyi that type checkers read."""
     stems = {Path(name).stem for name in names if name.endswith(".pyx")}
     return sorted(f"{stem}{end}" for stem in stems for end in (".pxd", ".pyi") if f"{stem}{end}" not in names)
+
+
+def test_the_data_plane_does_not_know_the_load_generator() -> None:
+    """Rule 6 among the modules of ext: what a worker is made of pulls nothing of loadgen into its process."""
+    core = ROOT / "ext" / "relaycore"
+    for path in [*core.glob("*.pyx"), *core.glob("*.pxd")]:
+        if not path.name.startswith(("lg", "loadgen")):
+            assert not re.search(r"relaycore\.(lg|loadgen)", path.read_text(encoding="utf-8")), path.name
 
 
 def test_every_pyx_has_its_pxd_and_pyi() -> None:
