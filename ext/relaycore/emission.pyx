@@ -3,9 +3,10 @@ from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.string cimport memset
 from relaycore.be cimport put_u16, put_u24
 from relaycore.hdrext cimport (
-    EXT_ABS_SEND_TIME, EXT_MID, EXT_REPAIRED_RID, EXT_RID, EXT_TOFFSET, EXT_TWCC, ExtView, write_hdrext,
+    EXT_ABS_SEND_TIME, EXT_MID, EXT_PLAYOUT_DELAY, EXT_REPAIRED_RID, EXT_RID, EXT_TOFFSET, EXT_TWCC, ExtView, write_hdrext,
 )
 from relaycore.pacer cimport pacer_pay_media
+from relaycore.playout cimport PLAYOUT_EXT_BYTES, playout_write
 from relaycore.reports cimport count_error, send_slot
 from relaycore.routes cimport Egress, Engine, PacketFacts, Transport
 from relaycore.rtp cimport write_rtp_fixed
@@ -31,6 +32,7 @@ cdef int write_header(Transport* t, Egress* g, const PacketFacts* f, uint8_t* ds
     cdef ExtView x = f.extensions
     cdef uint8_t number[2]
     cdef uint8_t sent_at[3]
+    cdef uint8_t playout[3]
     cdef int n
     x.present &= ~<uint32_t>NOT_FORWARDED
     if not g.mid_known and g.spec.mid_bytes:
@@ -49,6 +51,11 @@ cdef int write_header(Transport* t, Egress* g, const PacketFacts* f, uint8_t* ds
         x.present |= 1u << EXT_ABS_SEND_TIME
         x.by_kind[EXT_ABS_SEND_TIME].data = sent_at
         x.by_kind[EXT_ABS_SEND_TIME].bytes = 3
+    if g.playout.is_told and g.is_video and t.extensions.id_of_kind[EXT_PLAYOUT_DELAY]:
+        playout_write(&g.playout, playout)
+        x.present |= 1u << EXT_PLAYOUT_DELAY
+        x.by_kind[EXT_PLAYOUT_DELAY].data = playout
+        x.by_kind[EXT_PLAYOUT_DELAY].bytes = PLAYOUT_EXT_BYTES
     n = write_hdrext(dst + FIXED_HEADER_BYTES, cap - FIXED_HEADER_BYTES, &t.extensions, &x)
     if n < 0:
         return n

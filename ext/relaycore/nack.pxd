@@ -22,6 +22,7 @@ ctypedef struct NackTracker:       # zero-initialise
     MissingPacket missing[256]     # ascending
 
 # A packet was received, or taken from its retransmission.
-cdef void nack_received(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil
+# Returns whether it was missing and had been asked for.
+cdef bint nack_received(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil
 # Fills out[0:cap] with numbers to ask for now, ascending; returns how many, moves due_ns. Gives up what is too old.
 cdef int nack_collect(NackTracker* n, int64_t now_ns, uint16_t* out, int cap) noexcept nogil

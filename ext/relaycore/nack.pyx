@@ -25,13 +25,14 @@ cdef void _break_off(NackTracker* n) noexcept nogil:
     n.gave_up = 1
 
 
-cdef void _fill(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil:
-    """Strike a packet off the list."""
+cdef bint _fill(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil:
+    """Strike a packet off the list; true when it had been asked for."""
     cdef int low = 0
     cdef int high = n.count
     cdef int middle
     cdef MissingPacket* m
     cdef int64_t sample
+    cdef bint was_asked
     while low < high:
         middle = (low + high) >> 1
         if n.missing[middle].ext_seq < ext_seq:
@@ -39,8 +40,9 @@ cdef void _fill(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil:
         else:
             high = middle
     if low == n.count or n.missing[low].ext_seq != ext_seq:
-        return
+        return False
     m = &n.missing[low]
+    was_asked = m.tries > 0
     if m.tries == 1:
         sample = now_ns - m.asked_ns
         n.rtt_ns = sample if n.rtt_ns == 0 else n.rtt_ns + (sample - n.rtt_ns) // 8
@@ -48,17 +50,17 @@ cdef void _fill(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil:
     memmove(m, m + 1, <size_t>(n.count - low) * sizeof(MissingPacket))
     if n.count == 0:
         n.due_ns = 0
+    return was_asked
 
 
-cdef void nack_received(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil:
+cdef bint nack_received(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil:
     cdef int64_t i
     if not n.started:
         n.started = 1
         n.highest = ext_seq
-        return
+        return False
     if ext_seq <= n.highest:
-        _fill(n, ext_seq, now_ns)
-        return
+        return _fill(n, ext_seq, now_ns)
     if ext_seq - n.highest - 1 + n.count > NACK_PLACES:
         _break_off(n)
     else:
@@ -70,6 +72,7 @@ cdef void nack_received(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcep
             n.count += 1
             n.due_ns = now_ns
     n.highest = ext_seq
+    return False
 
 
 cdef int nack_collect(NackTracker* n, int64_t now_ns, uint16_t* out, int cap) noexcept nogil:

@@ -21,6 +21,7 @@ from relaycore.mailbox cimport (
 )
 from relaycore.nack cimport NackTracker, nack_received
 from relaycore.outbox cimport outbox_put
+from relaycore.playout cimport gauge_loss
 from relaycore.reports cimport (
     TWCC_INTERVAL_MS, count_error, emit_selected, expedite_report, receive_rtcp, request_keyframe, tell_encoding, update_reception,
 )
@@ -46,6 +47,8 @@ cdef enum:
     DTLS_PACE_NS = 500000
     DTLS_BURST_MS = 256
     DTLS_EVENTS = 3072
+    FRAME_GAP_MS = 500             # longer is a pause, not a frame rate
+    FRAME_SMOOTHING = 16
     OSN_BYTES = 2                  # original sequence number in front of a retransmission's payload (RFC 4588 section 4)
 
 
@@ -439,7 +442,8 @@ cdef void _feed_nack(Engine* e, Transport* t, RtpStream* s, int64_t ext_seq, int
         s.nack = <NackTracker*>calloc(1, sizeof(NackTracker))
         if s.nack == NULL:
             return
-    nack_received(s.nack, ext_seq, now_ns)
+    if nack_received(s.nack, ext_seq, now_ns):
+        gauge_loss(&s.losses, now_ns)
     if s.nack.gave_up and s.nack.due_ns == 0:
         s.nack.due_ns = now_ns
     if s.nack.due_ns and (t.nack_due_ns == 0 or s.nack.due_ns < t.nack_due_ns):
@@ -467,6 +471,9 @@ cdef void _count_media(Receiver* r, RtpStream* s, const PacketFacts* f, int64_t 
         return
     if f.view.end_of_frame or (f.view.source == 0 and f.rtp.marker):
         s.frames += 1
+        if s.last_frame_ns and now_ns - s.last_frame_ns < ms(FRAME_GAP_MS):
+            s.frame_interval_ns += (now_ns - s.last_frame_ns - s.frame_interval_ns) // FRAME_SMOOTHING
+        s.last_frame_ns = now_ns
     if f.view.keyframe and f.view.start_of_frame:
         s.keyframes += 1
         r.encodings[s.encoding].last_keyframe_ns = now_ns

@@ -15,7 +15,7 @@ from relaycore.mailbox cimport (
 from relaycore.nack cimport NACK_PLACES, NackTracker, nack_collect
 from relaycore.outbox cimport outbox_put
 from relaycore.projection cimport projection_ts, ticks_of
-from relaycore.resend cimport resend_request
+from relaycore.resend cimport resend_request, update_playout
 from relaycore.routes cimport (
     Egress, Encoding, Engine, NO_INDEX, Receiver, RtpStream, Transport,
     drop_queue, emit, find_by_ssrc, find_stream, mark_ready, schedule,
@@ -418,6 +418,7 @@ cdef void _run_reports(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
         _send_rtcp(e, t, slot)
         slot = _write_receiver_report(e, t, &from_stream, now_ns)
     while i < t.egress_count:
+        update_playout(e, e.egresses[t.egresses[i]], now_ns)
         if slot == NULL:
             slot = _new_datagram(e)
             if slot == NULL:

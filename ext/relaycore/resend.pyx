@@ -9,17 +9,20 @@ from relaycore.emission cimport write_header
 from relaycore.errs cimport E_NO_SPACE
 from relaycore.history cimport RESENDS_MAX, SentMapping, SentPacket, sent_find, source_find
 from relaycore.pacer cimport pacer_pay_repair
+from relaycore.playout cimport gauge_is_lossy, gauge_loss, playout_update
 from relaycore.reports cimport count_error, is_sendable, send_slot
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, Receiver, RESEND_PLACES, ResendItem, RtpStream, Transport, queue_resend,
 )
 from relaycore.slab cimport Slot, slab_take, slot_drop
 from relaycore.srtp cimport SRTP_MAX_OVERHEAD, srtp_protect_rtp
+from relaycore.units cimport ms
 from relaycore.views cimport rewrite_picture
 
 cdef enum:
     OSN_BYTES = 2                  # original sequence number in front of the payload
     RTT_UNKNOWN_MS = 50
+    SLACK_MS = 20                  # pacing and turns at both ends
     RTT_FLOOR_MS = 10              # receivers ask again after their own estimate; two requests in less are one loss
 
 
@@ -57,11 +60,27 @@ cdef void resend_request(Engine* e, Transport* t, Egress* g, uint16_t out_low, i
     if p.resends >= RESENDS_MAX or (p.resends and ((<uint32_t>now_ms - p.sent_ms) & 0xffffu) < <uint64_t>pause_ms):
         e.counters.rtx_refused += 1
         return
+    gauge_loss(&g.losses, now_ns)
+    update_playout(e, g, now_ns)
     if queue_resend(e, t, g, out_low) < 0:
         e.counters.rtx_queue_dropped += 1
         return
     p.resends += 1
     p.sent_ms = now_ms
+
+
+cdef void update_playout(Engine* e, Egress* g, int64_t now_ns) noexcept nogil:
+    cdef RtpStream* s = g.source
+    cdef int64_t upstream_ns = 0
+    cdef int64_t downstream_ns = 0
+    if s == NULL or not g.is_video:
+        return
+    # A gap is seen at the next packet, of the next frame at the latest; asking and getting take a round trip.
+    if s.nack != NULL and gauge_is_lossy(&s.losses, now_ns):
+        upstream_ns = s.frame_interval_ns + (s.nack.rtt_ns if s.nack.rtt_ns else ms(RTT_UNKNOWN_MS)) + ms(SLACK_MS)
+    if gauge_is_lossy(&g.losses, now_ns):
+        downstream_ns = s.frame_interval_ns + (g.rtt_ns if g.rtt_ns >= 0 else ms(RTT_UNKNOWN_MS)) + ms(SLACK_MS)
+    playout_update(&g.playout, upstream_ns, downstream_ns, now_ns)
 
 
 cdef int _write(Engine* e, Transport* t, Egress* g, uint16_t out_low, Slot* source, const SentMapping* m, Slot* out,

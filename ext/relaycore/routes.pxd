@@ -12,6 +12,7 @@ from relaycore.mailbox cimport CodecEntry, Event, IceCommand, Mailbox, ReceiverC
 from relaycore.nack cimport NackTracker
 from relaycore.outbox cimport Outbox
 from relaycore.pacer cimport Pacer
+from relaycore.playout cimport LossGauge, Playout
 from relaycore.projection cimport Projection
 from relaycore.rtcp cimport SenderInfo
 from relaycore.rtp cimport RtpHeader
@@ -67,6 +68,9 @@ ctypedef struct RtpStream:
     int64_t last_packet_ns
     DdStructure* structure         # owned; NULL until a Dependency Descriptor came
     NackTracker* nack              # owned; of video that is not a repair stream
+    LossGauge losses               # packets that had to be repaired
+    int64_t frame_interval_ns      # smoothed; 0 unknown
+    int64_t last_frame_ns
     SourceHistory* history         # owned; NULL until a packet of video was forwarded
     uint32_t serial                # unique over the engine's life
 
@@ -108,6 +112,8 @@ ctypedef struct Egress:            # one subscription
     SrtpTxState srtp
     SrtpTxState rtx_srtp
     int64_t rtx_next               # ext_seq of the next packet on the RTX stream
+    LossGauge losses               # packets that its receiver asked for again
+    Playout playout
     SentLog* sent                  # owned; NULL until a packet was sent that may be sent again
     uint64_t resent_packets
     uint64_t packets
