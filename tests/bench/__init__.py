@@ -1,0 +1,1 @@
+"""Figures against goals: what `make bench` and the `make bench-*` targets run."""
