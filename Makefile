@@ -7,6 +7,8 @@
 #   make lossy     calls through a network that loses packets, five seeds
 #   make adversary garbage on every port while a call runs, with a table
 #   make fuzz      long fuzzing (FUZZ_S=600)    make bench    figures against goals
+#   make bench-path  cost per forwarded packet beside the raw limit of the machine
+#   make bench-delay delay beside a plain forwarder             make bench-memory  memory per subscription
 #   make debug     debug twin's unit tests      make asan     unit tests under address and undefined sanitizers
 #   make lint      ruff                         make example  rewrite veil.example.toml from relay/config.py
 #   make lock      choose dependency versions anew            make clean  remove everything that was built
@@ -30,7 +32,7 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test unit interop lossy adversary browser fuzz bench debug asan lint example lock clean set-up build
+.PHONY: run test unit interop lossy adversary browser fuzz bench bench-path bench-delay bench-memory debug asan lint example lock clean set-up build
 .PHONY: fuzz-short debug-build asan-build
 
 run: set-up build
@@ -60,6 +62,22 @@ fuzz: build/stamps/test debug-build
 bench: build/stamps/test build
 	$(SYSTEM) bench
 	$(PY) -m pytest tests/bench -m "" --benchmark-only --timeout 0 $(ARGS)
+
+# The programs that relays are measured beside: raw limit, plain forwarder.
+build/bench/%: tests/bench/%.c
+	@mkdir -p $(@D)
+	gcc -O2 -Wall -Wextra -Werror -o $@ $< $(BENCH_LIBS)
+build/bench/limit: BENCH_LIBS := -l:libIPSec_MB.a
+build/bench/plain_forwarder: BENCH_LIBS := -lcrypto
+
+bench-path: build/stamps/test build build/bench/limit
+	$(PY) -m tests.bench.bench_path $(ARGS)
+
+bench-delay: build/stamps/test build build/bench/plain_forwarder
+	$(PY) -m tests.bench.bench_delay $(ARGS)
+
+bench-memory: build/stamps/test build
+	$(PY) -m tests.bench.bench_memory $(ARGS)
 
 lint: build/stamps/test
 	$(VENV)/bin/ruff check relay tests setup.py

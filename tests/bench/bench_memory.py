@@ -1,0 +1,53 @@
+"""`make bench-memory`: what a subscription costs in memory, as the slope of the relay's RSS between two crowds.
+
+A process of its own per crowd and kind, measured while media flows and histories are full. The slope leaves out what does not
+grow: interpreter, cipher library, slabs that are there from the start. Python's share is the plane's; signalling is not in it.
+
+usage: python -m tests.bench.bench_memory [--few 500] [--many 2500]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.fan_out import FanOut, Room
+from tests.bench.hosts import RelayHost, rss_bytes
+
+GOAL_KB = {"audio": 40.0, "video": 120.0}
+# Video at a rate that one core can feed to the larger crowd.
+ROOMS = {"audio": {"kind": "audio"}, "video": {"rate_pps": 80.0}}
+SETTLE_S = 4.0
+
+
+def rss(kind: str, subscribers: int) -> int:
+    """Return the relay's RSS in bytes with that many subscribers being served."""
+    host = RelayHost()
+    with FanOut(host, [Room(subscribers, **ROOMS[kind])]) as bench:
+        bench.measure(SETTLE_S)
+        return rss_bytes(host.pid)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="memory per subscription")
+    parser.add_argument("--few", type=int, default=500)
+    parser.add_argument("--many", type=int, default=2500)
+    options = parser.parse_args()
+    table = Table(title="RSS of the relay process")
+    for title in ("", f"{options.few}, MB", f"{options.many}, MB", "kB per subscription", "goal"):
+        table.add_column(title, justify="right")
+    misses = 0
+    for kind, goal in GOAL_KB.items():
+        few, many = rss(kind, options.few), rss(kind, options.many)
+        slope_kb = (many - few) / (options.many - options.few) / 1000
+        misses += slope_kb > goal
+        table.add_row(kind, f"{few / 1e6:.1f}", f"{many / 1e6:.1f}", f"{slope_kb:.1f}", f"{goal:.0f}")
+    Console(width=100).print(table)
+    sys.exit(1 if misses else 0)
+
+
+if __name__ == "__main__":
+    main()
