@@ -42,6 +42,7 @@ class Call:
     seed: int
     sent: int
     decoded: int
+    buffer_ms: float
     freeze_s: float
     frozen_s: float
     switches: int
@@ -58,11 +59,11 @@ class Call:
 
     def __str__(self) -> str:
         return (
-            f"seed {self.seed}: {self.share:.1%} of {self.sent} frames, longest gap {self.freeze_s:.2f} s, frozen for "
-            f"{self.frozen_s:.1f} s in all, {self.keyframes} keyframes, {self.switches} switches; {self.lost} packets lost, "
-            f"{self.repaired} repaired, {self.nacks} NACKs, {self.plis} PLIs; proxy lost {self.proxy['up']['lost']} of "
-            f"{self.proxy['up']['sent']} up, {self.proxy['down']['lost']} of {self.proxy['down']['sent']} down, late by "
-            f"p99 {self.proxy['late_us']['p99'] / 1e3:.2f} ms"
+            f"seed {self.seed}: {self.share:.1%} of {self.sent} frames decoded, buffered for {self.buffer_ms:.0f} ms, "
+            f"longest gap {self.freeze_s:.2f} s, frozen for {self.frozen_s:.1f} s in all, {self.keyframes} keyframes, "
+            f"{self.switches} switches; {self.lost} packets lost, {self.repaired} repaired, {self.nacks} NACKs, {self.plis} PLIs; "
+            f"proxy lost {self.proxy['up']['lost']} of {self.proxy['up']['sent']} up, {self.proxy['down']['lost']} of "
+            f"{self.proxy['down']['sent']} down, late by p99 {self.proxy['late_us']['p99'] / 1e3:.2f} ms"
         )
 
 
@@ -136,6 +137,7 @@ async def measured(publisher: LiveKitJs, subscriber: LiveKitJs, seconds: float) 
     return {
         "sent": total,
         "decoded": since["decoded"],
+        "buffer_ms": since["buffered_s"] / max(1, since["decoded"]) * 1e3,
         "freeze_s": got["longest_gap_ms"] / 1e3,
         "switches": switches,
         **{name: since[name] for name in ("frozen_s", "keyframes", "lost", "repaired", "nacks", "plis")},
@@ -161,7 +163,8 @@ async def run(seeds: list[int], *, seconds: float, loss: float, rtt_s: float) ->
     title = f"Chromium to Chromium, {loss:.0%} random loss each way, {rtt_s * 1e3:.0f} ms RTT, {seconds:.0f} s"
     Console(width=120).print(table(calls, title))
     median = statistics.median(call.share for call in calls)
-    print(f"median {median:.1%} (goal {MIN_DECODED:.0%}), worst gap {max(c.freeze_s for c in calls):.2f} s (goal {MAX_FREEZE_S:.0f} s)")
+    worst = max(call.freeze_s for call in calls)
+    print(f"median {median:.1%} (goal {MIN_DECODED:.0%}), worst gap {worst:.2f} s (goal {MAX_FREEZE_S:.0f} s)")
     return problems(calls)
 
 

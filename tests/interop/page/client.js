@@ -116,6 +116,7 @@ const client = {
       shown,
       longest_gap_ms: Math.max(longest_gap_ms, performance.now() - last_ms),
       decoded: inbound.framesDecoded ?? 0,
+      buffered_s: inbound.jitterBufferDelay ?? 0,
       keyframes: inbound.keyFramesDecoded ?? 0,
       width: inbound.frameWidth ?? 0,
       freezes: inbound.freezeCount ?? 0,
