@@ -3,6 +3,7 @@ from libc.stdint cimport uint64_t
 
 cdef enum:
     COUNTER_ERRORS = 32            # by -errs code
+    COUNTER_STAGES = 6
 
 ctypedef struct Counters:
     uint64_t datagrams_received
@@ -44,3 +45,6 @@ ctypedef struct Counters:
     uint64_t rtx_padding           # publishers' probes
     uint64_t duplicates_dropped    # retransmissions of what was there
     uint64_t by_error[32]          # index = -code, reason of every dropped datagram
+    uint64_t stage_ticks[6]        # by stages.STAGE_*, of sampled turns
+    uint64_t stage_packets[6]
+    uint64_t stages_on             # this turn is sampled

@@ -15,4 +15,4 @@ SCALARS = (
 )
 
 # The struct is read as an array of 64-bit words: names and fields must agree in number.
-assert <Py_ssize_t>(sizeof(Counters) // sizeof(uint64_t)) == len(SCALARS) + <Py_ssize_t>COUNTER_ERRORS
+assert <Py_ssize_t>(sizeof(Counters) // sizeof(uint64_t)) == len(SCALARS) + <Py_ssize_t>(COUNTER_ERRORS + 2 * COUNTER_STAGES + 1)

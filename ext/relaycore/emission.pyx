@@ -12,6 +12,7 @@ from relaycore.routes cimport Egress, Engine, PacketFacts, Transport
 from relaycore.rtp cimport write_rtp_fixed
 from relaycore.slab cimport Slot, slot_drop, slot_hold
 from relaycore.srtp cimport srtp_protect_rtp
+from relaycore.stages cimport STAGE_PROTECT, STAGE_ROUTE, stage_begin, stage_end_inside
 
 cdef enum:
     # Padding a packet by more than a twentieth costs more on the wire than a second send does here.
@@ -91,6 +92,8 @@ cdef void run_send(Engine* e, Run* run) noexcept nogil:
     cdef int32_t i, n
     cdef int32_t longest = 0
     cdef bint fresh = True
+    cdef int32_t count = run.count
+    cdef uint64_t began = stage_begin(&e.counters)
     cdef int32_t rest[16]          # the longest from here on: what a send that begins here is brought to
     if run.count == 0:
         return
@@ -122,6 +125,7 @@ cdef void run_send(Engine* e, Run* run) noexcept nogil:
         e.counters.rtp_forwarded += 1
         send_slot(e, t, item.out, e.outbox.next_run)
     run.count = 0
+    stage_end_inside(&e.counters, STAGE_PROTECT, STAGE_ROUTE, began, <uint64_t>count)
 
 
 cdef void run_add(Engine* e, Run* run, Transport* t, Egress* g, uint32_t out_ts, const Staged* item) noexcept nogil:

@@ -21,6 +21,7 @@ from relaycore.routes cimport (
 )
 from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop, slot_hold
 from relaycore.srtp cimport SRTP_MAX_OVERHEAD, SRTP_WINDOW, srtp_prefetch
+from relaycore.stages cimport STAGE_ROUTE, stage_begin, stage_end
 from relaycore.views cimport rewrite_picture
 
 cdef extern from *:
@@ -354,8 +355,11 @@ cdef void forward_ready(Engine* e, int64_t now_ns) noexcept nogil:
     cdef int n = take_ready(e, batch, READY_BATCH)
     cdef int i
     cdef Transport* t
+    cdef uint64_t began = stage_begin(&e.counters)
+    cdef uint64_t before = e.counters.rtp_forwarded
     _fetch(e, batch, n)
     for i in range(n):
         t = e.transports[batch[i]]
         t.is_ready = 0
         _forward_queue(e, t, now_ns)
+    stage_end(&e.counters, STAGE_ROUTE, began, e.counters.rtp_forwarded - before)

@@ -26,7 +26,7 @@ from relaycore.mailbox cimport (
     mailbox_event_fd, mailbox_reset_event_fd, mailbox_ring_event_fd, mailbox_submit, mailbox_take_event,
 )
 from relaycore.slab cimport SLOT_LARGE_BYTES
-from relaycore.snapshot cimport counter_values, snapshot_arrays, snapshot_release, snapshot_reserve
+from relaycore.snapshot cimport counter_values, snapshot_arrays, snapshot_release, snapshot_reserve, stage_values
 from relaycore.srtp cimport srtp_key_bytes, srtp_salt_bytes
 from relaycore.stun cimport SockAddr
 from relaycore.sockaddr cimport format_address
@@ -365,7 +365,7 @@ cdef class CommandPort:
     def snapshot(self):
         """Return the last answered snapshot as a dict of copies: transports, streams, egresses (structured arrays), found
         (how many of each there were; above the array's length: ask again for more), counters, errors (by E_ name),
-        slots_used, transports_alive, now_ns.
+        stages ({name: (ns, packets)} of the turns that were sampled), slots_used, transports_alive, now_ns.
         """
         cdef Snapshot* s = &self._snapshot
         if self._snapshot_number or not self._has_snapshot:
@@ -375,7 +375,7 @@ cdef class CommandPort:
         return {
             "transports": transports, "streams": streams, "egresses": egresses,
             "found": (s.transport_count, s.stream_count, s.egress_count),
-            "counters": counters, "errors": errors,
+            "counters": counters, "errors": errors, "stages": stage_values(&s.counters),
             "slots_used": s.slots_used, "transports_alive": s.transports_alive, "now_ns": s.now_ns,
         }
 

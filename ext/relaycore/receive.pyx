@@ -3,7 +3,7 @@
 Nothing here trusts a byte before its authentication: an unknown address gets in by a STUN check with our ufrag and a valid
 MESSAGE-INTEGRITY alone, an SSRC by a packet whose tag is right and whose MID, RID or SSRC a receiver expects.
 """
-from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, malloc
 from libc.string cimport memcmp, memcpy, memset
 from relaycore.be cimport get_u16
@@ -33,6 +33,7 @@ from relaycore.rtp cimport RtpHeader, parse_rtp, take_rtp_padding
 from relaycore.slab cimport SLOT_LARGE_BYTES, SLOT_SMALL_BYTES, Slot, slab_take, slot_drop
 from relaycore.srtp cimport SrtpRxState, srtp_unprotect_rtcp, srtp_unprotect_rtp
 from relaycore.srtpindex cimport check_index, guess_index, mark_index
+from relaycore.stages cimport STAGE_DEMUX, STAGE_ROUTE, STAGE_UNPROTECT, stage_begin, stage_end
 from relaycore.stun cimport (
     SockAddr, StunRequest, check_stun_integrity, parse_stun_request, write_stun_error, write_stun_success,
 )
@@ -348,6 +349,7 @@ ctypedef struct Arrived:            # what is found out of a packet on its way i
 cdef int _authenticate(Engine* e, Transport* t, Slot* slot, PacketFacts* f, Arrived* a) noexcept nogil:
     """Parse a packet's header, find or choose its stream and unprotect it; < 0 = refused."""
     cdef int n
+    cdef uint64_t began = stage_begin(&e.counters)
     cdef int code = parse_rtp(slot.data, slot.length, &f.rtp)
     if code >= 0:
         code = parse_hdrext(slot.data + f.rtp.ext_offset, f.rtp.ext_bytes, f.rtp.ext_profile, &t.extensions, &f.extensions)
@@ -362,6 +364,7 @@ cdef int _authenticate(Engine* e, Transport* t, Slot* slot, PacketFacts* f, Arri
         n = _unprotect_first(t, &a.first, slot, f)
     else:
         n = srtp_unprotect_rtp(t.receive_context, &a.stream.srtp, slot.data, slot.length, f.rtp.payload_offset, &f.ext_seq)
+    stage_end(&e.counters, STAGE_UNPROTECT, began, 1)
     if n < 0:
         return n
     slot.length = <uint16_t>n
@@ -483,6 +486,7 @@ cdef void _count_media(Receiver* r, RtpStream* s, const PacketFacts* f, int64_t 
 cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int64_t now_ns) noexcept nogil:
     cdef PacketFacts* f = &e.facts[slot - e.slab.slots]
     cdef Arrived a
+    cdef uint64_t began
     cdef RtpStream* s
     cdef Receiver* r
     cdef int code
@@ -524,7 +528,9 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
     if f.rtp.payload_bytes:
         _count_media(r, s, f, now_ns)
         _mark_active(e, r, s.encoding, now_ns)
+    began = stage_begin(&e.counters)
     route_packet(e, r, slot, f, now_ns)
+    stage_end(&e.counters, STAGE_ROUTE, began, 0)
 
 
 cdef void _receive_rtcp(Engine* e, Transport* t, int tuple_index, Slot* slot, int64_t now_ns) noexcept nogil:
@@ -545,6 +551,7 @@ cdef void receive_datagram(Engine* e, Slot* slot, const SockAddr* remote, uint16
     cdef int kind = demux_datagram(slot.data, slot.length)
     cdef int tuple_index = ICE_NO_TUPLE
     cdef Transport* t
+    cdef uint64_t began = stage_begin(&e.counters)
     e.counters.datagrams_received += 1
     e.counters.bytes_received += slot.length
     slot.arrival_ns = now_ns
@@ -552,6 +559,7 @@ cdef void receive_datagram(Engine* e, Slot* slot, const SockAddr* remote, uint16
         _receive_stun(e, slot.data, slot.length, remote, socket_index, now_ns)
     else:
         t = find_by_tuple(e, remote, socket_index, &tuple_index)
+        stage_end(&e.counters, STAGE_DEMUX, began, 1)
         if t == NULL:
             count_error(e, E_UNKNOWN_PEER)
         else:

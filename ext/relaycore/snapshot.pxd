@@ -10,3 +10,4 @@ cdef void snapshot_release(Snapshot* s) noexcept nogil
 # Edge: copies, so that the next snapshot may be taken while Python reads the last.
 cdef object snapshot_arrays(const Snapshot* s)
 cdef object counter_values(const Counters* c)
+cdef object stage_values(const Counters* c)

@@ -14,6 +14,7 @@ from relaycore.engine cimport EgressStats, Snapshot, StreamStats, TransportStats
 from relaycore.errs cimport E_LAST, E_MEMORY, E_OK, err_name
 
 from relaycore.counters import SCALARS
+from relaycore.stages import STAGES, ns_per_tick
 
 
 cdef int _grow(void** items, uint32_t* capacity, uint32_t wanted, size_t item_bytes) noexcept nogil:
@@ -132,6 +133,12 @@ cdef object counter_values(const Counters* c):
     counters = {name: words[i] for i, name in enumerate(SCALARS)}
     errors = {name: c.by_error[i] for i, name in enumerate(ERROR_NAMES, 1) if i < COUNTER_ERRORS}
     return counters, errors
+
+
+cdef object stage_values(const Counters* c):
+    """Return {stage name: (ns, packets)} of the sampled turns."""
+    tick_ns = ns_per_tick()
+    return {name: (c.stage_ticks[<int>i] * tick_ns, c.stage_packets[<int>i]) for i, name in enumerate(STAGES)}
 
 
 def pattern(size_t count):

@@ -18,6 +18,7 @@ from relaycore.mailbox cimport (
 from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_clear
 from relaycore.routes cimport Engine
 from relaycore.slab cimport Slab, slab_free, slab_new, slab_used
+from relaycore.stages cimport STAGE_SAMPLE_TURNS
 from relaycore.stun cimport SockAddr
 from relaycore.udp cimport (
     UDP_MAX_SOCKETS, Udp, UdpArrival, UdpSocket, udp_count, udp_free, udp_new, udp_next, udp_open, udp_receive,
@@ -129,6 +130,7 @@ cdef enum:
 
 cdef struct WorkerThread:
     uint32_t number
+    uint32_t turn                  # of the loop, for sampling
     Slab* slab
     Outbox* outbox
     Mailbox* mailbox
@@ -350,6 +352,8 @@ cdef void* _run(void* argument) noexcept nogil:
                 thread_bug("worker: epoll_wait")
             n = 0
         now_ns = thread_now_ns()
+        w.turn += 1
+        engine_counters(w.engine).stages_on = (w.turn & (STAGE_SAMPLE_TURNS - 1u)) == 0
         for i in range(n):
             tag = thread_event_tag(&events[i])
             bits = thread_event_bits(&events[i])

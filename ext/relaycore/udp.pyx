@@ -22,6 +22,7 @@ from relaycore.slab cimport (
     SLOT_LARGE_BYTES, SLOT_SMALL_BYTES, Slab, Slot, slab_free, slab_new, slab_take, slab_used, slot_drop,
 )
 from relaycore.sockaddr cimport format_address, parse_address, read_sockaddr, write_sockaddr
+from relaycore.stages cimport STAGE_RECEIVE, STAGE_SEND, stage_begin, stage_end
 from relaycore.stun cimport SockAddr
 from relaycore.units cimport ms
 
@@ -270,6 +271,7 @@ cdef int udp_receive(Udp* u, int index, int64_t now_ns, UdpArrival* out, int* ar
     cdef int got, i
     cdef uint32_t overflow
     cdef UdpArrival* a
+    cdef uint64_t began = stage_begin(u.counters)
     arrived[0] = 0
     _arm(u)
     got = recvmmsg(s.fd, u.incoming, UDP_BATCH, MSG_DONTWAIT, NULL)
@@ -290,6 +292,7 @@ cdef int udp_receive(Udp* u, int index, int64_t now_ns, UdpArrival* out, int* ar
         a.slot = _take_arrived(u, i, u.incoming[i].msg_len)
         a.slot.arrival_ns = now_ns
         arrived[0] += 1
+    stage_end(u.counters, STAGE_RECEIVE, began, <uint64_t>arrived[0])
     return got if got > 0 else 0
 
 
@@ -424,6 +427,8 @@ cdef void _shed(Udp* u, Outbox* o, int index) noexcept nogil:
 cdef int udp_send(Udp* u, Outbox* o, int64_t now_ns) noexcept nogil:
     cdef UdpSocket* s
     cdef int i, misplaced
+    cdef uint64_t began = stage_begin(u.counters)
+    cdef uint64_t sent_before = u.counters.datagrams_sent
     if o.count == 0:
         return 0
     for i in range(u.count):
@@ -442,6 +447,7 @@ cdef int udp_send(Udp* u, Outbox* o, int64_t now_ns) noexcept nogil:
             o.items[i].slot = NULL
     u.counters.send_errors += <uint64_t>misplaced
     outbox_compact(o)
+    stage_end(u.counters, STAGE_SEND, began, u.counters.datagrams_sent - sent_before)
     return o.count
 
 

@@ -44,6 +44,14 @@ class _OneScrape(Collector):
         for code, value in self._snapshot.errors.items():
             dropped.add_metric([code.removeprefix("E_").lower()], value)
         yield dropped
+        cost = GaugeMetricFamily(
+            "veil_stage_ns_per_packet",
+            "What a stage of the packet path costs per packet, over the turns sampled so far.",
+            labels=["stage"],
+        )
+        for stage, (ns, packets) in self._snapshot.stages.items():
+            cost.add_metric([stage], ns / packets if packets else 0.0)
+        yield cost
         refused = CounterMetricFamily(
             "veil_refused", "Requests and messages refused by signalling, by reason.", labels=["reason"]
         )

@@ -14,7 +14,7 @@ class PlaneSnapshot:
 
     transports, streams, egresses: NumPy structured arrays with the fields of relaycore/engine.pxd (rtt_ns -1 = unknown,
     audio_level in -dBov with 255 = unknown, fraction_lost in 1/256). counters: sums over the workers; errors: dropped
-    datagrams by reason. now_ns: monotonic time of the oldest part.
+    datagrams by reason; stages: (ns, packets) of the sampled turns, by stage of the packet path. now_ns: monotonic time of the oldest part.
     """
 
     transports: np.ndarray
@@ -22,6 +22,7 @@ class PlaneSnapshot:
     egresses: np.ndarray
     counters: dict[str, int]
     errors: dict[str, int]
+    stages: dict[str, tuple[float, int]]
     slots_used: int
     transports_alive: int
     now_ns: int
@@ -31,15 +32,20 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> PlaneSnapshot:
     """Return one snapshot of Worker.snapshot() dicts; at least one."""
     counters: Counter[str] = Counter()
     errors: Counter[str] = Counter()
+    stages: dict[str, tuple[float, int]] = {}
     for part in parts:
         counters.update(part["counters"])
         errors.update(part["errors"])
+        for name, (ns, packets) in part["stages"].items():
+            before_ns, before_packets = stages.get(name, (0.0, 0))
+            stages[name] = before_ns + ns, before_packets + packets
     return PlaneSnapshot(
         transports=np.concatenate([part["transports"] for part in parts]),
         streams=np.concatenate([part["streams"] for part in parts]),
         egresses=np.concatenate([part["egresses"] for part in parts]),
         counters=dict(counters),
         errors=dict(errors),
+        stages=stages,
         slots_used=sum(part["slots_used"] for part in parts),
         transports_alive=sum(part["transports_alive"] for part in parts),
         now_ns=min(part["now_ns"] for part in parts),

@@ -19,6 +19,7 @@ class Copy:
     transports: list[int] = field(default_factory=lambda: [1, 2])
     counters: dict[str, int] = field(default_factory=lambda: {"rtp_received": 7})
     errors: dict[str, int] = field(default_factory=lambda: {"E_AUTH": 3})
+    stages: dict[str, tuple[float, int]] = field(default_factory=lambda: {"send": (900.0, 3), "route": (0.0, 0)})
 
 
 async def snapshot() -> Copy:
@@ -79,6 +80,8 @@ async def test_metrics_are_what_the_relay_counts(get: type_get) -> None:
     assert samples[("veil_transports",)] == 2
     assert samples[("veil_plane_rtp_received_total",)] == 7
     assert samples[("veil_plane_dropped_total", "auth")] == 3
+    assert samples[("veil_stage_ns_per_packet", "send")] == 300
+    assert samples[("veil_stage_ns_per_packet", "route")] == 0
     assert samples[("veil_refused_total", "bad_token")] == 5
     assert samples[("process_open_fds",)] > 0
     assert (await get("/metrics", snapshot=stuck))[0] == 503

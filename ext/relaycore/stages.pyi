@@ -1,0 +1,3 @@
+STAGES: tuple[str, ...]
+
+def ns_per_tick() -> float: ...
