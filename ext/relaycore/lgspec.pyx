@@ -19,11 +19,11 @@ KINDS = {"audio": SENDER_AUDIO, "video": SENDER_VIDEO, "burst": SENDER_BURST}
 CODECS_OF_KIND = {"audio": ("opus",), "video": ("vp8", "vp9", "av1"), "burst": ("vp8", "vp9", "av1")}
 CLOCK_RATE_HZ = {"audio": 48000, "video": 90000, "burst": 90000}
 _COMMON = {"ssrc": None, "codec": None, "mid": "", "clock_rate_hz": None, "started": True}
-_VIDEO = {"encodings": None, "rtx_payload_type": None, "rtx_ssrc": None, "temporal_layers": 1, "fps": 30.0, "keyframe_interval_s": 0.0}
+_VIDEO = {"encodings": None, "rtx_payload_type": None, "rtx_ssrc": None, "temporal_layers": 1, "keyframe_interval_s": 0.0}
 SPEC = {
     "audio": {**_COMMON, "ptime_ms": 20, "min_bytes": 60, "max_bytes": 160},
-    "video": {**_COMMON, **_VIDEO, "bitrate_bps": 1_000_000, "width": 640, "height": 360, "keyframe_factor": 6.0, "deviation": 0.2,
-              "payload_bytes": 1100},
+    "video": {**_COMMON, **_VIDEO, "fps": 30.0, "bitrate_bps": 1_000_000, "width": 640, "height": 360, "keyframe_factor": 6.0,
+              "deviation": 0.2, "payload_bytes": 1100},
     # The load of the cost table: 250 packets a second of 1,200 bytes in frames of 8.
     "burst": {**_COMMON, **_VIDEO, "keyframe_interval_s": 1.0, "packet_bytes": 1200, "burst": 8, "rate_pps": 250.0},
 }

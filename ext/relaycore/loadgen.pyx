@@ -518,6 +518,8 @@ cdef int _set_remote(LoadThread* t, Endpoint* e, object remote, object ufrag, ob
     cdef bytes secret = password.encode()
     _check_ice(ufrag, password)
     parse_address(remote[0], remote[1], &address)
+    if address.port == 0:
+        raise ValueError("the remote port is 0")
     if address.family != e.local.family:
         raise ValueError(f"remote {remote[0]} is of another family than the endpoint")
     if socket_connect(e, &address) < 0:
