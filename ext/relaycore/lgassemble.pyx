@@ -105,7 +105,7 @@ cdef void _count_gap(Stream* s) noexcept nogil:
     s.corrupt_since = 0
 
 
-cdef bint _is_in_order(Stream* s, int64_t ext_seq) noexcept nogil:
+cdef bint _is_in_order(LoadThread* t, Stream* s, int64_t ext_seq) noexcept nogil:
     """Judge the number against those before; true when the frame counts as one more."""
     cdef uint32_t place = s.stamp.number & (LG_NUMBERS - 1)
     cdef int64_t ahead
@@ -126,6 +126,9 @@ cdef bint _is_in_order(Stream* s, int64_t ext_seq) noexcept nogil:
     if (ahead > 0) != (ext_seq > s.last_frame_seq):
         s.counts.frames_out_of_order += 1
         return True
+    if t.verify_every != 1:
+        # What lies between was not looked at.
+        return True
     if ahead > 0:
         _count_gap(s)
     elif not s.is_video and s.counts.frames_missing:
@@ -134,8 +137,8 @@ cdef bint _is_in_order(Stream* s, int64_t ext_seq) noexcept nogil:
     return True
 
 
-cdef bint _is_decodable(Stream* s) noexcept nogil:
-    if not s.is_video or s.stamp.is_keyframe:
+cdef bint _is_decodable(LoadThread* t, Stream* s) noexcept nogil:
+    if not s.is_video or s.stamp.is_keyframe or t.verify_every != 1:
         return True
     return (s.has_frame and s.stamp.stream == s.last_stream
             and s.decodable[s.stamp.reference & (LG_NUMBERS - 1)] == s.stamp.reference + 1)
@@ -164,9 +167,9 @@ cdef int _close(LoadThread* t, Stream* s, int64_t ext_seq) noexcept nogil:
         s.counts.frames_corrupt += 1
         s.corrupt_since += 1
         return ASSEMBLE_BROKEN
-    if not _is_in_order(s, ext_seq):
+    if not _is_in_order(t, s, ext_seq):
         return 0
-    decodable = _is_decodable(s)
+    decodable = _is_decodable(t, s)
     s.counts.frames_complete += 1
     s.counts.keyframes += s.stamp.is_keyframe
     _count_delay(t, s)
@@ -181,7 +184,7 @@ cdef int _close(LoadThread* t, Stream* s, int64_t ext_seq) noexcept nogil:
     if not decodable:
         s.counts.frames_undecodable += 1
         return ASSEMBLE_BROKEN
-    if s.is_video:
+    if s.is_video and t.verify_every == 1:
         _show(s)
     return ASSEMBLE_FRAME
 

@@ -14,7 +14,7 @@ cdef class LoadGenerator:
     cdef uint64_t _seed
     cdef int _event_fd
     cdef int _backend
-    cdef bint _is_lazy, _is_over, _is_started
+    cdef bint _is_lazy, _is_realtime, _is_started
     cdef double _drain_ms
     cdef bytes _key
     cdef dict _marks                   # thread -> (cpu_ns, wait_ns, now_ns) at the last reset

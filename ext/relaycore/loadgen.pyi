@@ -31,6 +31,7 @@ class LoadGenerator:
         verify_every: int = 1,
         key: bytes | None = None,
         sending: bool = True,
+        realtime: bool = False,
         srtp_backend: str = "auto",
         hold_slots: int = 8192,
         receive_buffer_bytes: int = ...,

@@ -8,6 +8,7 @@ itself: see `stats()["verdict"]`. Never loaded into a relay's process.
 """
 import os
 import resource
+import time
 from enum import IntEnum
 
 cimport cython
@@ -72,13 +73,19 @@ def _scheduler_wait_ns(int tid):
 
 @cython.final
 cdef class LoadGenerator:
-    """Endpoints over one or more threads. See the module's docstring; all times are CLOCK_MONOTONIC nanoseconds."""
+    """Endpoints over one or more threads. See the module's docstring; all times are CLOCK_MONOTONIC nanoseconds.
+
+    drain: "lazy" reads every drain_ms, for figures of cost; "eager" at once, for figures of delay. kernel_timestamps: None = on
+    when eager; without them no delay is counted. verify_every: 1 = every frame is decrypted and judged, n = every n-th and the
+    rest counted by headers, 0 = none. key: of the digests, 16 bytes; None = by seed. realtime: threads run before everything
+    else (SCHED_RR), for schedules that hold on a busy machine. hold_slots: packets behind holes per thread.
+    """
 
     def __cinit__(self):
         self._event_fd = -1
 
     def __init__(self, seed, threads=1, drain="lazy", *, drain_ms=2.0, kernel_timestamps=None, verify_every=1, key=None, sending=True,
-                 srtp_backend="auto", hold_slots=8192, receive_buffer_bytes=4 * 1024 * 1024, send_buffer_bytes=1024 * 1024):
+                 realtime=False, srtp_backend="auto", hold_slots=8192, receive_buffer_bytes=4 * 1024 * 1024, send_buffer_bytes=1024 * 1024):
         cdef RunnerOptions o
         cdef int i
         if self._event_fd >= 0:
@@ -95,6 +102,7 @@ cdef class LoadGenerator:
         self._key = _default_key(self._seed) if key is None else bytes(key)
         if len(self._key) != 16:
             raise ValueError("the digest's key has 16 bytes")
+        self._is_realtime = realtime
         self._is_lazy = drain == "lazy"
         self._drain_ms = drain_ms
         self._backend = BACKENDS[srtp_backend]
@@ -139,7 +147,7 @@ cdef class LoadGenerator:
     # --- life -------------------------------------------------------------------------------------------------------
 
     def start(self):
-        """Start the threads; nothing is sent or read before."""
+        """Start the threads; nothing is sent or read before. PermissionError where `realtime` is not allowed."""
         cdef int i
         if self._is_started:
             raise RuntimeError("a load generator starts once")
@@ -147,14 +155,16 @@ cdef class LoadGenerator:
         for i in range(self._thread_count):
             if runner_start(self._threads[i]) < 0:
                 raise OSError(errno, f"load thread: {os.strerror(errno)}")
+            while self._is_realtime and runner_tid(self._threads[i]) == 0:
+                time.sleep(0.001)
+            if self._is_realtime:
+                os.sched_setscheduler(runner_tid(self._threads[i]), os.SCHED_RR, os.sched_param(1))
         self.reset_stats()
 
     def stop(self, double timeout_s=5.0):
         """End the threads. Endpoints stay readable by `stats`; RuntimeError when a thread does not end in time."""
         cdef int i, code
         cdef int64_t timeout_ms = <int64_t>(timeout_s * 1000)
-        # What a thread has used is asked for while it is there.
-        self._is_over = True
         for i in range(self._thread_count):
             with nogil:
                 code = runner_stop(self._threads[i], timeout_ms)
