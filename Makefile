@@ -61,7 +61,7 @@ fuzz: build/stamps/test debug-build
 
 bench: build/stamps/test build
 	$(SYSTEM) bench
-	$(PY) -m pytest tests/bench -m "" --benchmark-only --timeout 0 $(ARGS)
+	$(PY) -m pytest tests/bench -o python_files="bench_*.py" -m "" --benchmark-only --timeout 0 $(ARGS)
 
 # The programs that relays are measured beside: raw limit, plain forwarder.
 build/bench/%: tests/bench/%.c
