@@ -44,6 +44,11 @@ ctypedef struct Counters:
     uint64_t rtx_recovered         # publishers' retransmissions that filled a gap
     uint64_t rtx_padding           # publishers' probes
     uint64_t duplicates_dropped    # retransmissions of what was there
+    uint64_t exported              # packets copied towards other workers
+    uint64_t export_dropped_video  # rings full: frames' packets that were not
+    uint64_t export_dropped_audio
+    uint64_t imported              # packets that came from other workers
+    uint64_t exchange_unknown      # records and signals for a receiver that is gone
     uint64_t by_error[32]          # index = -code, reason of every dropped datagram
     uint64_t stage_ticks[6]        # by stages.STAGE_*, of sampled turns
     uint64_t stage_packets[6]

@@ -12,6 +12,7 @@ SCALARS = (
     "gso_sends", "gso_datagrams", "gso_fallbacks", "levelling_bytes",
     "transport_feedback_received",
     "nacks_sent", "nacks_given_up", "rtx_recovered", "rtx_padding", "duplicates_dropped",
+    "exported", "export_dropped_video", "export_dropped_audio", "imported", "exchange_unknown",
 )
 
 # The struct is read as an array of 64-bit words: names and fields must agree in number.

@@ -4,6 +4,7 @@ from relaycore.slab cimport Slab, Slot
 from relaycore.outbox cimport Outbox
 from relaycore.mailbox cimport Mailbox, Command
 from relaycore.counters cimport Counters
+from relaycore.exchange cimport Exchange
 from relaycore.routes cimport Engine
 from relaycore.stun cimport SockAddr
 
@@ -66,6 +67,10 @@ cdef void engine_free(Engine* e) noexcept nogil
 # `slot` holds the datagram (slot.length bytes); the engine takes the reference.
 cdef void engine_receive(Engine* e, Slot* slot, const SockAddr* remote, uint16_t socket_index, int64_t now_ns) noexcept nogil
 cdef void engine_command(Engine* e, Command* c, int64_t now_ns) noexcept nogil     # executes, emits EV_ACK, frees the payload
+# Before its first call: it is worker `number` of an exchange, which outlives it.
+cdef void engine_join(Engine* e, Exchange* x, uint32_t number) noexcept nogil
+# Takes a bounded part of what other workers have sent, and publishes what is for them. True: more waits.
+cdef bint engine_exchange(Engine* e, int64_t now_ns) noexcept nogil
 # Runs what is due and fills the outbox; returns the time of the next call in ns (absolute). Call again after draining when the outbox was full.
 cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil
 cdef void engine_set_snapshot(Engine* e, Snapshot* s) noexcept nogil

@@ -6,21 +6,24 @@ from relaycore.counters cimport Counters
 from relaycore.errs cimport (
     E_INVALID, E_LENGTH, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_PEER, E_UNKNOWN_STREAM, E_UNKNOWN_TRANSPORT, E_UNSUPPORTED,
 )
+from relaycore.exchange cimport Exchange
 from relaycore.forward cimport forward_ready
 from relaycore.hdrext cimport EXT_COUNT
 from relaycore.icelite cimport ICE_NO_TUPLE
 from relaycore.mailbox cimport (
     CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
-    CMD_RECEIVER_REMOVE, CMD_SNAPSHOT, CMD_STOP, CMD_TRANSPORT_ADD, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE,
+    CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_STOP, CMD_TRANSPORT_ADD, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE,
     CMD_TRANSPORT_PACING, CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, Command, EV_ACK, Event, ExtensionsCommand, Mailbox,
     SelectCommand, SrtpCommand,
 )
+from relaycore.mirrors cimport export_add, export_remove, mirror_add, mirror_demand, mirrors_exchange, mirrors_run
 from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_put
 from relaycore.receive cimport receive_datagram
 from relaycore.reports cimport count_error, request_keyframe, run_timers
+from relaycore.ready cimport mark_ready
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
-    add_egress, add_receiver, add_transport, emit, find_egress, find_receiver, find_transport, mark_ready, remove_egress,
+    add_egress, add_receiver, add_transport, emit, find_egress, find_receiver, find_transport, remove_egress,
     remove_receiver, remove_transport, routes_free, routes_init, set_ice,
 )
 from relaycore.slab cimport Slab, Slot, slab_take, slab_used, slot_drop
@@ -72,9 +75,21 @@ cdef void engine_set_snapshot(Engine* e, Snapshot* s) noexcept nogil:
     e.snapshot = s
 
 
+cdef void engine_join(Engine* e, Exchange* x, uint32_t number) noexcept nogil:
+    e.exchange = x
+    e.number = number
+
+
+cdef bint engine_exchange(Engine* e, int64_t now_ns) noexcept nogil:
+    return False if e.exchange == NULL else mirrors_exchange(e, now_ns)
+
+
 cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil:
     """Run due timers and send what waits, as far as the outbox has room; return when to call again."""
     cdef int32_t owner
+    cdef int64_t next_ns
+    if e.mirrors_due_ns and e.mirrors_due_ns <= now_ns:
+        mirrors_run(e, now_ns)
     while e.outbox.count < OUTBOX_MAX - POLL_MARGIN:
         owner = timers_due(&e.timers, now_ns)
         if owner < 0:
@@ -84,7 +99,8 @@ cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil:
         forward_ready(e, now_ns)
     if e.ready_count:
         return now_ns
-    return timers_next(&e.timers)
+    next_ns = timers_next(&e.timers)
+    return e.mirrors_due_ns if e.mirrors_due_ns and e.mirrors_due_ns < next_ns else next_ns
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -153,6 +169,7 @@ cdef int _select(Engine* e, Egress* g, int32_t encoding, int64_t now_ns) noexcep
         # What was shown before a pause is no base for what comes after: start at a keyframe.
         g.current = NO_INDEX
     g.wanted = encoding
+    mirror_demand(e, r)
     if encoding >= 0 and (g.current != encoding or g.source == NULL):
         request_keyframe(e, r, encoding, now_ns)
     return E_OK
@@ -255,6 +272,13 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
         return _snapshot(e, now_ns)
     if c.op == CMD_TRANSPORT_ADD:
         return add_transport(e, c.transport, &c.body.ice, now_ns)
+    if c.op == CMD_RECEIVER_MIRROR:
+        return mirror_add(e, &c.body.mirror, now_ns)
+    if c.op == CMD_RECEIVER_EXPORT or c.op == CMD_RECEIVER_UNEXPORT:
+        r = find_receiver(e, c.body.export.receiver)
+        if r == NULL:
+            return E_UNKNOWN_STREAM
+        return (export_add if c.op == CMD_RECEIVER_EXPORT else export_remove)(e, r, c.body.export.worker)
     if c.op == CMD_RECEIVER_REMOVE or c.op == CMD_KEYFRAME:
         r = find_receiver(e, c.body.select.receiver)
         if r == NULL:
@@ -272,7 +296,9 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
             return E_UNKNOWN_STREAM
         if c.op == CMD_EGRESS_SELECT:
             return _select(e, g, c.body.select.encoding, now_ns)
+        r = e.receivers[g.receiver]
         remove_egress(e, g)
+        mirror_demand(e, r)
         return E_OK
     t = find_transport(e, c.transport)
     if t == NULL:
@@ -298,6 +324,7 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
         code = add_egress(e, t, &c.body.egress)
         if code == E_OK and c.body.egress.encoding >= 0:
             g = find_egress(e, c.body.egress.egress)
+            mirror_demand(e, e.receivers[g.receiver])
             request_keyframe(e, e.receivers[g.receiver], g.wanted, now_ns)
         return code
     return E_INVALID

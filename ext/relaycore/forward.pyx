@@ -8,6 +8,7 @@ from relaycore.emission cimport RTP_P_BIT, Run, Staged, run_add, run_send, write
 from relaycore.errs cimport E_NO_SPACE
 from relaycore.history cimport SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_keep
 from relaycore.mailbox cimport CodecEntry, EV_EGRESS_SWITCHED, Event
+from relaycore.mirrors cimport export_packet
 from relaycore.outbox cimport OUTBOX_MAX
 from relaycore.pacer cimport pacer_media_due, pacer_repair_due
 from relaycore.projection cimport (
@@ -15,9 +16,10 @@ from relaycore.projection cimport (
 )
 from relaycore.reports cimport count_error, expedite_report, is_sendable, request_keyframe
 from relaycore.resend cimport resend_next
+from relaycore.ready cimport mark_ready, take_ready
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, QUEUE_PLACES, QueueItem, Receiver, RtpStream, Transport,
-    emit, mark_ready, queue_packet, schedule, take_ready,
+    emit, queue_packet, schedule,
 )
 from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop, slot_hold
 from relaycore.srtp cimport SRTP_MAX_OVERHEAD, SRTP_WINDOW, srtp_prefetch
@@ -63,6 +65,8 @@ cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f,
     cdef bint queued = False
     cdef bint starts = _starts(f)
     cdef const RtpStream* s = r.encodings[f.encoding].stream
+    if r.exports:
+        export_packet(e, r, slot, f)
     for i in range(r.egress_count):
         g = e.egresses[r.egresses[i]]
         t = e.transports[g.transport]

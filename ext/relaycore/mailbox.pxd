@@ -31,6 +31,9 @@ cdef enum CommandOp:
     CMD_SNAPSHOT = 13              # fill the snapshot buffers, then ack
     CMD_STOP = 14
     CMD_TRANSPORT_PACING = 15      # pacing
+    CMD_RECEIVER_MIRROR = 16       # mirror: the receiver lives on another worker, some of its subscribers here
+    CMD_RECEIVER_EXPORT = 17       # export: another worker has a mirror of this receiver
+    CMD_RECEIVER_UNEXPORT = 18     # export
 
 ctypedef struct IceCommand:
     uint8_t ufrag[64]
@@ -90,6 +93,16 @@ ctypedef struct SelectCommand:
 ctypedef struct PacingCommand:
     uint64_t rate_bps              # what the path is believed to carry; 0 = unknown, media unpaced
 
+ctypedef struct MirrorCommand:
+    uint32_t receiver
+    uint32_t home                  # worker of its publisher
+    uint8_t is_video
+    uint8_t encoding_count
+
+ctypedef struct ExportCommand:
+    uint32_t receiver
+    uint32_t worker
+
 ctypedef union CommandBody:
     IceCommand ice
     SrtpCommand srtp
@@ -98,6 +111,8 @@ ctypedef union CommandBody:
     EgressCommand egress
     SelectCommand select
     PacingCommand pacing
+    MirrorCommand mirror
+    ExportCommand export
 
 ctypedef struct Command:
     uint32_t op

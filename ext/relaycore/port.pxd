@@ -14,5 +14,6 @@ cdef class CommandPort:
     cdef object _submit(self, Command* c)
     cdef object _submit_unbounded(self, Command* c)
     cdef object _ice(self, uint32_t op, object transport, object ufrag, object password)
+    cdef object _export_command(self, uint32_t op, object receiver, object worker)
     cdef object _egress_command(self, uint32_t op, object egress, object encoding)
     cdef object _event(self, Event* e)

@@ -19,7 +19,7 @@ from relaycore.errs cimport err_name
 from relaycore.hdrext cimport EXT_NONE, ext_kind_of_uri
 from relaycore.mailbox cimport (
     CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
-    CMD_RECEIVER_REMOVE, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
+    CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
     CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
     EV_ENCODING_SILENT, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STOPPED, EV_STREAM_BOUND, MAX_CNAME, MAX_CODECS,
     MAX_RIDS, MAX_SSRCS, CodecEntry, Command, Event, IceCommand, Mailbox, mailbox_event_count,
@@ -301,6 +301,32 @@ cdef class CommandPort:
                 _put_id(&c.body.receiver.rtx_ssrcs[i], "RTX SSRC", rtx_ssrcs[i])
         c.body.receiver.ssrc_count = <uint8_t>len(ssrcs)
         return self._submit(&c)
+
+    def add_mirror(self, receiver, home, is_video, encodings):
+        """Make a receiver of worker `home` known here, so that it can be subscribed to. remove_receiver removes it."""
+        cdef Command c
+        self._begin(&c, CMD_RECEIVER_MIRROR)
+        _put_id(&c.body.mirror.receiver, "receiver", receiver)
+        if not 1 <= encodings <= MAX_RIDS:
+            raise ValueError(f"{encodings} encodings, not 1 to {MAX_RIDS}")
+        c.body.mirror.home = home
+        c.body.mirror.is_video = 1 if is_video else 0
+        c.body.mirror.encoding_count = encodings
+        return self._submit(&c)
+
+    cdef object _export_command(self, uint32_t op, object receiver, object worker):
+        cdef Command c
+        self._begin(&c, op)
+        _put_id(&c.body.export.receiver, "receiver", receiver)
+        c.body.export.worker = worker
+        return self._submit(&c)
+
+    def add_export(self, receiver, worker):
+        """Send a receiver's packets to the mirror on another worker, as that demands them."""
+        return self._export_command(CMD_RECEIVER_EXPORT, receiver, worker)
+
+    def remove_export(self, receiver, worker):
+        return self._export_command(CMD_RECEIVER_UNEXPORT, receiver, worker)
 
     def remove_receiver(self, receiver):
         cdef Command c

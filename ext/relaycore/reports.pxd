@@ -17,6 +17,7 @@ cdef void tell_encoding(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns
 cdef bint is_sendable(const Transport* t) noexcept nogil
 cdef int send_slot(Engine* e, Transport* t, Slot* slot, uint32_t run) noexcept nogil            # takes the reference in any case
 cdef void request_keyframe(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil
+cdef void spread_sender_info(Engine* e, Receiver* r, RtpStream* s, int64_t now_ns) noexcept nogil  # to who waits for it
 cdef void receive_rtcp(Engine* e, Transport* t, uint8_t* buf, Py_ssize_t n, int64_t now_ns) noexcept nogil
 cdef void expedite_report(Engine* e, Transport* t, int64_t now_ns) noexcept nogil             # a report within 10 ms
 cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil

@@ -12,13 +12,15 @@ from relaycore.icelite cimport ICE_NO_TUPLE, ice_poll
 from relaycore.mailbox cimport (
     EV_ENCODING_ACTIVE, EV_ENCODING_SILENT, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STREAM_BOUND, Event,
 )
+from relaycore.mirrors cimport export_report, export_wanted, mirror_request
 from relaycore.nack cimport NACK_PLACES, NackTracker, nack_collect
 from relaycore.outbox cimport outbox_put
 from relaycore.projection cimport projection_ts, ticks_of
+from relaycore.ready cimport mark_ready
 from relaycore.resend cimport resend_request, update_playout
 from relaycore.routes cimport (
     Egress, Encoding, Engine, NO_INDEX, Receiver, RtpStream, Transport,
-    drop_queue, emit, find_by_ssrc, find_stream, mark_ready, schedule,
+    drop_queue, emit, find_by_ssrc, find_stream, schedule,
 )
 from relaycore.rtcp cimport (
     RTCP_BYE, RTCP_PSFB, RTCP_RR, RTCP_RTPFB, RTCP_SR, ReportBlock, RtcpPacket, SenderInfo,
@@ -164,10 +166,14 @@ cdef void _send_pli(Engine* e, Transport* t, uint32_t media_ssrc) noexcept nogil
 cdef void request_keyframe(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
     """Ask the publisher for a keyframe of one encoding, at most once per KEYFRAME_INTERVAL_MS; later askers share it."""
     cdef Encoding* enc = &r.encodings[encoding]
-    cdef Transport* t = e.transports[r.transport]
+    cdef Transport* t
     cdef int64_t due
     if not r.spec.is_video:
         return
+    if r.home != NO_INDEX:
+        mirror_request(e, r, encoding, now_ns)
+        return
+    t = e.transports[r.transport]
     if enc.stream == NULL or not is_sendable(t):
         enc.request_pending = 1
         return
@@ -212,11 +218,19 @@ cdef void _on_report_block(Engine* e, Transport* t, const ReportBlock* block, in
             g.rtt_ns = rtt
 
 
+cdef void spread_sender_info(Engine* e, Receiver* r, RtpStream* s, int64_t now_ns) noexcept nogil:
+    cdef Egress* g
+    cdef uint32_t i
+    for i in range(r.egress_count):
+        g = e.egresses[r.egresses[i]]
+        # The first report lets a subscriber's lip-sync start; the later ones keep their second.
+        if g.source == s and g.sr_sent_ns == 0:
+            expedite_report(e, e.transports[g.transport], now_ns)
+
+
 cdef void _on_sender_report(Engine* e, Transport* t, const RtcpPacket* p, int64_t now_ns) noexcept nogil:
     cdef RtpStream* s = find_stream(t, p.ssrc)
     cdef Receiver* r
-    cdef Egress* g
-    cdef uint32_t i
     if s == NULL or parse_sender_info(p, &s.sender_info) < 0:
         return
     s.sender_info_ns = now_ns
@@ -224,11 +238,9 @@ cdef void _on_sender_report(Engine* e, Transport* t, const RtcpPacket* p, int64_
     if s.receiver == NO_INDEX:
         return
     r = e.receivers[s.receiver]
-    for i in range(r.egress_count):
-        g = e.egresses[r.egresses[i]]
-        # The first report lets a subscriber's lip-sync start; the later ones keep their second.
-        if g.source == s and g.sr_sent_ns == 0:
-            expedite_report(e, e.transports[g.transport], now_ns)
+    spread_sender_info(e, r, s, now_ns)
+    if r.exports and not s.is_repair:
+        export_report(e, r, s)
 
 
 cdef void _on_keyframe_request(Engine* e, Transport* t, uint32_t media_ssrc, int64_t now_ns) noexcept nogil:
@@ -469,7 +481,7 @@ cdef bint _is_forwarded(const Engine* e, const Receiver* r, int32_t encoding) no
     for i in range(r.egress_count):
         if e.egresses[r.egresses[i]].current == encoding:
             return True
-    return False
+    return export_wanted(e, r, encoding)
 
 
 cdef void _run_nacks(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:

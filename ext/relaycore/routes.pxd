@@ -5,10 +5,11 @@ Everything here is owned by one Engine and touched by its thread alone. Objects 
 """
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from relaycore.counters cimport Counters
+from relaycore.exchange cimport Exchange
 from relaycore.hdrext cimport ExtMap, ExtView
 from relaycore.history cimport SentLog, SourceHistory
 from relaycore.icelite cimport IceLite
-from relaycore.mailbox cimport CodecEntry, Event, IceCommand, Mailbox, ReceiverCommand, EgressCommand
+from relaycore.mailbox cimport CodecEntry, Event, IceCommand, Mailbox, MirrorCommand, ReceiverCommand, EgressCommand
 from relaycore.nack cimport NackTracker
 from relaycore.outbox cimport Outbox
 from relaycore.pacer cimport Pacer
@@ -85,10 +86,22 @@ ctypedef struct Encoding:
     int64_t last_request_ns
     int64_t last_keyframe_ns
 
-ctypedef struct Receiver:          # one published m-line
+# What another worker gets of a receiver.
+ctypedef struct Export:
+    uint8_t demand                 # bit per encoding that its subscribers want
+    uint8_t begun                  # bit per encoding: frame_ts holds
+    uint8_t dropping               # bit per encoding: the rest of this frame finds no room either
+    uint32_t frame_ts[4]           # timestamp of the frame that a decision was made for
+
+ctypedef struct Receiver:          # one published m-line, or a mirror of one whose transport lives on another worker
     uint32_t id
     int32_t index
-    int32_t transport
+    int32_t transport              # NO_INDEX: a mirror
+    int32_t home                   # of a mirror: the worker of its publisher; else NO_INDEX
+    uint32_t exports               # bit per worker that has a mirror
+    Export* exported               # owned; by worker; NULL until exported
+    uint8_t demand_told            # of a mirror: what its home was told that is wanted here
+    uint32_t home_serials[4]       # of a mirror: serials of the streams at home
     ReceiverCommand spec
     int32_t encoding_count
     Encoding encodings[4]
@@ -218,6 +231,12 @@ ctypedef struct Engine:
     uint32_t ready_count
     uint32_t ready_capacity        # power of two, at least transport_capacity
     uint32_t next_serial
+    Exchange* exchange             # borrowed; NULL = there is no other worker
+    uint32_t number                # of this worker in the exchange
+    int32_t* mirrors               # owned; receiver indices
+    uint32_t mirror_count
+    uint32_t mirror_capacity
+    int64_t mirrors_due_ns         # 0 = there are none
     Counters counters
 
 cdef uint32_t engine_random(Engine* e) noexcept nogil
@@ -240,7 +259,8 @@ cdef int remember_tuple(Engine* e, Transport* t, const SockAddr* remote, uint16_
 cdef void forget_tuple(Engine* e, Transport* t, const SockAddr* remote, uint16_t socket_index) noexcept nogil
 cdef void remove_transport(Engine* e, Transport* t) noexcept nogil
 cdef int add_receiver(Engine* e, Transport* t, const ReceiverCommand* spec) noexcept nogil
-cdef void remove_receiver(Engine* e, Receiver* r) noexcept nogil
+cdef int add_mirror(Engine* e, const MirrorCommand* spec) noexcept nogil
+cdef void remove_receiver(Engine* e, Receiver* r) noexcept nogil      # a mirror too
 cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept nogil
 cdef void remove_egress(Engine* e, Egress* g) noexcept nogil
 cdef void free_stream(Engine* e, RtpStream* s) noexcept nogil
@@ -249,8 +269,5 @@ cdef RtpStream* add_stream(Engine* e, Transport* t, uint32_t ssrc, int64_t now_n
 cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil      # takes one reference on success
 cdef int queue_resend(Engine* e, Transport* t, Egress* g, uint16_t out_low) noexcept nogil
 cdef void drop_queue(Engine* e, Transport* t) noexcept nogil
-# The next transports with work, at most `most`, in the order in which they became ready.
-cdef int take_ready(Engine* e, int32_t* out, int most) noexcept nogil
-cdef void mark_ready(Engine* e, Transport* t) noexcept nogil
 cdef void schedule(Engine* e, Transport* t) noexcept nogil                                 # moves the timer to the earliest due time
 cdef int emit(Engine* e, Event* event) noexcept nogil                                      # E_NO_SPACE: lost; state has to be told again

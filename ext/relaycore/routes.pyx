@@ -8,9 +8,10 @@ from relaycore.errs cimport (
 from relaycore.history cimport source_clear
 from relaycore.icelite cimport ICE_MAX_TUPLES, ICE_NO_TUPLE, ice_begin_generation, ice_find, ice_reset
 from relaycore.mailbox cimport (
-    MAX_CNAME, MAX_CODECS, MAX_RIDS, MAX_SSRCS, Event, IceCommand, ReceiverCommand, EgressCommand, mailbox_emit,
+    MAX_CNAME, MAX_CODECS, MAX_RIDS, MAX_SSRCS, Event, IceCommand, MirrorCommand, ReceiverCommand, EgressCommand, mailbox_emit,
 )
 from relaycore.projection cimport projection_init
+from relaycore.ready cimport grow_ready, leave_ready, mark_ready
 from relaycore.slab cimport Slot, slot_drop
 from relaycore.srtp cimport srtp_free
 from relaycore.stun cimport SockAddr
@@ -51,6 +52,9 @@ cdef void routes_free(Engine* e) noexcept nogil:
     for i in range(e.transport_capacity):
         if e.transports[i] != NULL:
             remove_transport(e, e.transports[i])
+    while e.mirror_count:
+        remove_receiver(e, e.receivers[e.mirrors[e.mirror_count - 1]])
+    free(e.mirrors)
     free(e.transports)
     free(e.receivers)
     free(e.egresses)
@@ -218,7 +222,7 @@ cdef int add_transport(Engine* e, uint32_t id, const IceCommand* ice, int64_t no
     i = _free_place(<void***>&e.transports, &e.transport_capacity, &e.free_transports, &e.free_transport_count)
     if i < 0:
         return E_MEMORY
-    if timers_grow(&e.timers, <uint32_t>e.transport_capacity) < 0 or _grow_ready(e) < 0:
+    if timers_grow(&e.timers, <uint32_t>e.transport_capacity) < 0 or grow_ready(e) < 0:
         return E_MEMORY
     t = <Transport*>calloc(1, sizeof(Transport))
     if t == NULL:
@@ -265,35 +269,6 @@ cdef void drop_queue(Engine* e, Transport* t) noexcept nogil:
     t.resend_count = 0
 
 
-cdef int _grow_ready(Engine* e) noexcept nogil:
-    """Make the ready ring large enough for every transport there can be now."""
-    cdef uint32_t larger = <uint32_t>FIRST_CAPACITY if e.ready_capacity == 0 else e.ready_capacity
-    cdef uint32_t i
-    cdef int32_t* grown
-    while larger < <uint32_t>e.transport_capacity:
-        larger *= 2
-    if larger == e.ready_capacity:
-        return E_OK
-    grown = <int32_t*>malloc(larger * sizeof(int32_t))
-    if grown == NULL:
-        return E_MEMORY
-    for i in range(e.ready_count):
-        grown[i] = e.ready[(e.ready_head + i) & (e.ready_capacity - 1)]
-    free(e.ready)
-    e.ready = grown
-    e.ready_head = 0
-    e.ready_capacity = larger
-    return E_OK
-
-
-cdef void _leave_ready(Engine* e, Transport* t) noexcept nogil:
-    cdef uint32_t i
-    for i in range(e.ready_count):
-        if e.ready[(e.ready_head + i) & (e.ready_capacity - 1)] == t.index:
-            e.ready[(e.ready_head + i) & (e.ready_capacity - 1)] = NO_INDEX
-            return
-
-
 cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
     """Take down a transport with all that stands on it; its queued packets are dropped."""
     cdef int32_t i
@@ -312,7 +287,7 @@ cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
     table_remove(&e.by_transport_id, t.id)
     timers_cancel(&e.timers, t.index)
     if t.is_ready:
-        _leave_ready(e, t)
+        leave_ready(e, t)
     drop_queue(e, t)
     for i in range(t.stream_count):
         free_stream(e, t.streams[i])
@@ -330,8 +305,37 @@ cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
     free(t)
 
 
+cdef Receiver* _new_receiver(Engine* e, uint32_t id) noexcept nogil:
+    """Return a receiver that has its place and its id and nothing else; NULL when memory is short."""
+    cdef int32_t i = _free_place(<void***>&e.receivers, &e.receiver_capacity, &e.free_receivers, &e.free_receiver_count)
+    cdef Receiver* r
+    if i < 0:
+        return NULL
+    r = <Receiver*>calloc(1, sizeof(Receiver))
+    if r == NULL:
+        return NULL
+    if table_put(&e.by_receiver_id, id, i) < 0:
+        free(r)
+        return NULL
+    r.id = id
+    r.index = i
+    r.home = NO_INDEX
+    e.receivers[i] = r
+    e.free_receiver_count -= 1
+    return r
+
+
+cdef void _free_receiver(Engine* e, Receiver* r) noexcept nogil:
+    table_remove(&e.by_receiver_id, r.id)
+    e.receivers[r.index] = NULL
+    e.free_receivers[e.free_receiver_count] = r.index
+    e.free_receiver_count += 1
+    free(r.exported)
+    free(r.egresses)
+    free(r)
+
+
 cdef int add_receiver(Engine* e, Transport* t, const ReceiverCommand* spec) noexcept nogil:
-    cdef int32_t i
     cdef Receiver* r
     if (spec.mid_bytes > 16 or spec.codec_count > MAX_CODECS or spec.rid_count > MAX_RIDS or spec.ssrc_count > MAX_SSRCS):
         return E_INVALID
@@ -339,45 +343,58 @@ cdef int add_receiver(Engine* e, Transport* t, const ReceiverCommand* spec) noex
         return E_STATE
     if t.receiver_count == MAX_RECEIVERS:
         return E_LIMIT
-    i = _free_place(<void***>&e.receivers, &e.receiver_capacity, &e.free_receivers, &e.free_receiver_count)
-    if i < 0:
-        return E_MEMORY
-    r = <Receiver*>calloc(1, sizeof(Receiver))
+    r = _new_receiver(e, spec.receiver)
     if r == NULL:
         return E_MEMORY
-    if table_put(&e.by_receiver_id, spec.receiver, i) < 0:
-        free(r)
-        return E_MEMORY
-    r.id = spec.receiver
-    r.index = i
     r.transport = t.index
     r.spec = spec[0]
     r.encoding_count = 1 if spec.rid_count == 0 else spec.rid_count
-    e.receivers[i] = r
-    e.free_receiver_count -= 1
-    t.receivers[t.receiver_count] = i
+    t.receivers[t.receiver_count] = r.index
     t.receiver_count += 1
     return E_OK
 
 
+cdef int add_mirror(Engine* e, const MirrorCommand* spec) noexcept nogil:
+    cdef Receiver* r
+    if not 1 <= spec.encoding_count <= MAX_ENCODINGS:
+        return E_INVALID
+    if find_receiver(e, spec.receiver) != NULL:
+        return E_STATE
+    r = _new_receiver(e, spec.receiver)
+    if r == NULL:
+        return E_MEMORY
+    r.transport = NO_INDEX
+    r.home = <int32_t>spec.home
+    r.spec.receiver = spec.receiver
+    r.spec.is_video = 1 if spec.is_video else 0
+    r.encoding_count = spec.encoding_count
+    if _append(&e.mirrors, &e.mirror_count, &e.mirror_capacity, r.index) < 0:
+        _free_receiver(e, r)
+        return E_MEMORY
+    return E_OK
+
+
 cdef void remove_receiver(Engine* e, Receiver* r) noexcept nogil:
-    cdef Transport* t = e.transports[r.transport]
+    cdef Transport* t
     cdef uint32_t count
     cdef int32_t i
     while r.egress_count:
         remove_egress(e, e.egresses[r.egresses[r.egress_count - 1]])
+    if r.home != NO_INDEX:
+        for i in range(r.encoding_count):
+            if r.encodings[i].stream != NULL:
+                free_stream(e, r.encodings[i].stream)
+        _take_out(e.mirrors, &e.mirror_count, r.index)
+        _free_receiver(e, r)
+        return
+    t = e.transports[r.transport]
     for i in range(t.stream_count):
         if t.streams[i].receiver == r.index:
             t.streams[i].receiver = NO_INDEX
     count = <uint32_t>t.receiver_count
     _take_out(t.receivers, &count, r.index)
     t.receiver_count = <int32_t>count
-    table_remove(&e.by_receiver_id, r.id)
-    e.receivers[r.index] = NULL
-    e.free_receivers[e.free_receiver_count] = r.index
-    e.free_receiver_count += 1
-    free(r.egresses)
-    free(r)
+    _free_receiver(e, r)
 
 
 cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept nogil:
@@ -506,25 +523,6 @@ cdef RtpStream* add_stream(Engine* e, Transport* t, uint32_t ssrc, int64_t now_n
     if place == t.stream_count:
         t.stream_count += 1
     return s
-
-
-cdef void mark_ready(Engine* e, Transport* t) noexcept nogil:
-    if t.is_ready:
-        return
-    t.is_ready = 1
-    e.ready[(e.ready_head + e.ready_count) & (e.ready_capacity - 1)] = t.index
-    e.ready_count += 1
-
-
-cdef int take_ready(Engine* e, int32_t* out, int most) noexcept nogil:
-    cdef int n = 0
-    while e.ready_count and n < most:
-        out[n] = e.ready[e.ready_head]
-        e.ready_head = (e.ready_head + 1) & (e.ready_capacity - 1)
-        e.ready_count -= 1
-        if out[n] != NO_INDEX:
-            n += 1
-    return n
 
 
 cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil:

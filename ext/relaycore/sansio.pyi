@@ -1,10 +1,21 @@
+from relaycore.exchange import WorkerExchange
 from relaycore.port import CommandPort
 
 class SansIoEngine(CommandPort):
     next_ns: int | None
-    def __init__(self, *, seed: int, slots: int = 4096, backend: int = 0) -> None: ...
+    def __init__(
+        self,
+        *,
+        seed: int,
+        slots: int = 4096,
+        backend: int = 0,
+        exchange: WorkerExchange | None = None,
+        index: int = 0,
+    ) -> None: ...
     @property
     def slots_used(self) -> int: ...
+    @property
+    def has_mail(self) -> bool: ...
     @property
     def takes_gso(self) -> bool: ...
     @takes_gso.setter

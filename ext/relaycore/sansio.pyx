@@ -7,7 +7,10 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, INT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
-from relaycore.engine cimport engine_command, engine_free, engine_new, engine_poll, engine_receive, engine_set_snapshot
+from relaycore.engine cimport (
+    engine_command, engine_exchange, engine_free, engine_join, engine_new, engine_poll, engine_receive, engine_set_snapshot,
+)
+from relaycore.exchange cimport WorkerExchange, exchange_flush, exchange_waiting
 from relaycore.mailbox cimport Command, mailbox_free, mailbox_new, mailbox_take_command
 from relaycore.outbox cimport Outbox, outbox_clear
 from relaycore.port cimport CommandPort
@@ -19,9 +22,15 @@ from relaycore.sockaddr cimport format_address, parse_address
 
 @cython.final
 cdef class SansIoEngine(CommandPort):
-    """An engine on virtual time. Commands take effect at the next `poll` or `receive`."""
+    """An engine on virtual time. Commands take effect at the next `poll` or `receive`.
 
-    def __init__(self, *, uint64_t seed, uint32_t slots=4096, int backend=SRTP_BACKEND_AUTO):
+    exchange: rings to other engines of the same thread, among which this one is worker `index`.
+    """
+
+    def __init__(self, *, uint64_t seed, uint32_t slots=4096, int backend=SRTP_BACKEND_AUTO, WorkerExchange exchange=None,
+                 uint32_t index=0):
+        if exchange is not None and index >= exchange.workers:
+            raise ValueError(f"worker {index} of {exchange.workers}")
         self._slab = slab_new(slots, slots)
         self._outbox = <Outbox*>calloc(1, sizeof(Outbox))
         self._own_mailbox = mailbox_new()
@@ -32,6 +41,10 @@ cdef class SansIoEngine(CommandPort):
             raise MemoryError("engine")
         self._mailbox = self._own_mailbox
         engine_set_snapshot(self._engine, &self._snapshot)
+        if exchange is not None:
+            self._exchange = exchange
+            self._index = index
+            engine_join(self._engine, exchange.exchange, index)
 
     def __dealloc__(self):
         self._mailbox = NULL
@@ -50,6 +63,11 @@ cdef class SansIoEngine(CommandPort):
     def slots_used(self):
         """Packet slots that something still holds."""
         return slab_used(self._slab)
+
+    @property
+    def has_mail(self):
+        """Whether another engine has sent something that the next `poll` takes."""
+        return self._exchange is not None and bool(exchange_waiting(self._exchange.exchange, self._index))
 
     @property
     def takes_gso(self):
@@ -87,16 +105,21 @@ cdef class SansIoEngine(CommandPort):
         cdef list out = []
         cdef int64_t due
         cdef int i
+        cdef bint more
         cdef Slot* slot
         self._run_commands(now_ns)
         while True:
+            more = engine_exchange(self._engine, now_ns)
             due = engine_poll(self._engine, now_ns)
-            if self._outbox.count == 0 and due > now_ns:
+            if self._outbox.count == 0 and due > now_ns and not more:
                 break
             for i in range(self._outbox.count):
                 slot = self._outbox.items[i].slot
                 out.append((PyBytes_FromStringAndSize(<const char*>slot.data, slot.length),
                             format_address(&self._outbox.items[i].remote)))
             outbox_clear(self._outbox, self._slab, 0)
+        if self._exchange is not None:
+            # What the last turn had to say.
+            exchange_flush(self._exchange.exchange, self._index)
         self.next_ns = None if due == INT64_MAX else due
         return out

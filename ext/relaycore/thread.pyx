@@ -9,8 +9,11 @@ from libc.errno cimport errno, EINTR
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t, INT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
-from relaycore.engine cimport engine_command, engine_counters, engine_free, engine_new, engine_poll, engine_receive
+from relaycore.engine cimport (
+    engine_command, engine_counters, engine_exchange, engine_free, engine_join, engine_new, engine_poll, engine_receive,
+)
 from relaycore.errs cimport E_OK, E_OS, E_STATE
+from relaycore.exchange cimport Exchange, exchange_awake, exchange_fd, exchange_flush, exchange_may_sleep
 from relaycore.mailbox cimport (
     CMD_STOP, EV_ACK, EV_STOPPED, Command, Event, Mailbox, mailbox_command_count, mailbox_command_fd, mailbox_emit,
     mailbox_flush_events, mailbox_free, mailbox_new, mailbox_reset_command_fd, mailbox_take_command,
@@ -124,6 +127,7 @@ cdef extern from *:
 cdef enum:
     TAG_COMMANDS = 1000            # below: socket index
     TAG_TIMER = 1001
+    TAG_EXCHANGE = 1002
     WAIT_EVENTS = 32
     COMMANDS_PER_TURN = 64
     POLLS_PER_TURN = 8
@@ -136,6 +140,7 @@ cdef struct WorkerThread:
     Mailbox* mailbox
     Udp* udp
     Engine* engine
+    Exchange* exchange             # borrowed; NULL = this is the only worker
     int epoll_fd
     int timer_fd
     int64_t timer_armed_ns         # what the timer is set to; 0 = nothing
@@ -200,6 +205,15 @@ cdef int thread_open(WorkerThread* w, const SockAddr* local, int buffer_bytes) n
     if thread_watch(w.epoll_fd, EPOLL_CTL_ADD, udp_socket(w.udp, index).fd, EPOLLIN, <unsigned int>index) != 0:
         return E_OS
     return index
+
+
+cdef int thread_join_exchange(WorkerThread* w, Exchange* x) noexcept nogil:
+    # Edge-triggered: every ring is an edge, so nobody has to read.
+    if thread_watch(w.epoll_fd, EPOLL_CTL_ADD, exchange_fd(x, w.number), EPOLLIN | EPOLLET, TAG_EXCHANGE) != 0:
+        return E_OS
+    engine_join(w.engine, x, w.number)
+    w.exchange = x
+    return E_OK
 
 
 cdef int thread_start(WorkerThread* w) noexcept nogil:
@@ -335,22 +349,38 @@ cdef int _wait_ms(WorkerThread* w, int64_t next_ns) noexcept nogil:
     return -1
 
 
+cdef int _wait(WorkerThread* w, epoll_event* events, int64_t next_ns) noexcept nogil:
+    """Block until something happens or `next_ns` has come; return the number of events."""
+    cdef int timeout_ms = _wait_ms(w, next_ns)
+    cdef bint sleeps = False
+    cdef int n
+    if timeout_ms != 0 and w.exchange != NULL:
+        sleeps = exchange_may_sleep(w.exchange, w.number)
+        if not sleeps:
+            timeout_ms = 0
+    n = epoll_wait(w.epoll_fd, events, WAIT_EVENTS, timeout_ms)
+    if sleeps:
+        exchange_awake(w.exchange, w.number)
+    if n < 0:
+        if errno != EINTR:
+            thread_bug("worker: epoll_wait")
+        n = 0
+    return n
+
+
 cdef void* _run(void* argument) noexcept nogil:
     """The thread."""
     cdef WorkerThread* w = <WorkerThread*>argument
     cdef epoll_event events[32]
     cdef Event stopped
     cdef bint commands_left = False
+    cdef bint more_waits = False
     cdef int64_t next_ns = 0
     cdef int64_t now_ns
     cdef unsigned int tag, bits
     cdef int i, n
     while not w.stopping:
-        n = epoll_wait(w.epoll_fd, events, WAIT_EVENTS, 0 if commands_left else _wait_ms(w, next_ns))
-        if n < 0:
-            if errno != EINTR:
-                thread_bug("worker: epoll_wait")
-            n = 0
+        n = _wait(w, events, 0 if commands_left or more_waits else next_ns)
         now_ns = thread_now_ns()
         w.turn += 1
         engine_counters(w.engine).stages_on = (w.turn & (STAGE_SAMPLE_TURNS - 1u)) == 0
@@ -367,7 +397,11 @@ cdef void* _run(void* argument) noexcept nogil:
                     _receive(w, <int>tag, now_ns)
         if commands_left:
             commands_left = _run_commands(w, now_ns)
+        more_waits = engine_exchange(w.engine, now_ns)
         next_ns = _poll(w)
+        if w.exchange != NULL:
+            # What timers had to ask of other workers.
+            exchange_flush(w.exchange, w.number)
         _watch_output(w)
         mailbox_flush_events(w.mailbox)
     memset(&stopped, 0, sizeof(Event))

@@ -1,5 +1,7 @@
 """One data plane thread as a Python object; everything a control plane may do with it is in `port` and here."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from relaycore.exchange cimport WorkerExchange
+from cpython.ref cimport PyObject
 from relaycore.port cimport CommandPort
 from relaycore.thread cimport WorkerThread
 
@@ -12,6 +14,8 @@ cdef class Worker(CommandPort):
     cdef uint32_t _index, _small_slots, _large_slots
     cdef int _buffer_bytes
     cdef bint _is_over
+    cdef WorkerExchange _exchange      # or None
+    cdef PyObject* _held               # owned reference to it while there is a thread
 
     cdef int _end(self, int64_t timeout_ms) noexcept
     cdef void _release(self) noexcept

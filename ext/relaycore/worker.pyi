@@ -1,6 +1,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from relaycore.exchange import WorkerExchange
 from relaycore.port import (
     CODEC_LIMIT as CODEC_LIMIT,
 )
@@ -42,6 +43,7 @@ class Worker(CommandPort):
         small_slots: int = 16384,
         large_slots: int = 32768,
         socket_buffer_bytes: int = ...,
+        exchange: WorkerExchange | None = None,
     ) -> None: ...
     def start(self) -> None: ...
     def request_stop(self) -> int: ...

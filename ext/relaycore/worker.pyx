@@ -2,10 +2,12 @@
 import os
 
 cimport cython
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from relaycore.engine cimport engine_set_snapshot
+from relaycore.exchange cimport WorkerExchange, exchange_open_fds
 from relaycore.errs cimport E_OK
 from relaycore.mailbox cimport CMD_STOP, Command, mailbox_open_fds, mailbox_submit
 from relaycore.port cimport CommandPort
@@ -13,7 +15,7 @@ from relaycore.srtp cimport SRTP_BACKEND_AUTO, SRTP_BACKEND_IPSEC_MB, SRTP_BACKE
 from relaycore.stun cimport SockAddr
 from relaycore.thread cimport (
     WorkerThread, thread_engine, thread_free, thread_join, thread_mailbox, thread_new, thread_open, thread_socket, thread_start,
-    threads_live, threads_open_fds, threads_slots_leaked,
+    thread_join_exchange, threads_live, threads_open_fds, threads_slots_leaked,
 )
 from relaycore.sockaddr cimport parse_address
 from relaycore.udp cimport UDP_MAX_SOCKETS, UdpSocket, udp_open_fds
@@ -43,7 +45,7 @@ def leaks():
     return {
         "workers": threads_live(),
         "slots": threads_slots_leaked(),
-        "fds": threads_open_fds() + mailbox_open_fds() + udp_open_fds(),
+        "fds": threads_open_fds() + mailbox_open_fds() + udp_open_fds() + exchange_open_fds(),
     }
 
 
@@ -51,10 +53,11 @@ def leaks():
 cdef class Worker(CommandPort):
     """One worker: sockets bound and thread running from `start` to `stop`.
 
-    addresses: (ip, port) pairs, port 0 = any. seed: of SSRCs and first numbers, not of keys. A worker runs once.
+    addresses: (ip, port) pairs, port 0 = any. seed: of SSRCs and first numbers, not of keys. exchange: rings to the other
+    workers of the process, among which this one is `index`. A worker runs once.
     """
     def __init__(self, addresses, *, backend="auto", seed, index=0, small_slots=16384, large_slots=32768,
-                 socket_buffer_bytes=8 * 1024 * 1024):
+                 socket_buffer_bytes=8 * 1024 * 1024, WorkerExchange exchange=None):
         cdef SockAddr address
         self._addresses = [(str(ip), int(port)) for ip, port in addresses]
         if not 1 <= len(self._addresses) <= UDP_MAX_SOCKETS:
@@ -70,6 +73,9 @@ cdef class Worker(CommandPort):
             raise ValueError("slots are out of range")
         if not 4096 <= socket_buffer_bytes <= 1 << 30:
             raise ValueError("socket_buffer_bytes is out of range")
+        if exchange is not None and not 0 <= index < exchange.workers:
+            raise ValueError(f"worker {index} of {exchange.workers}")
+        self._exchange = exchange
         self._backend = BACKENDS[backend]
         self._seed = seed
         self._index = index
@@ -105,6 +111,12 @@ cdef class Worker(CommandPort):
                 s = thread_socket(self._thread, index)
                 self._sockets.append({"ip": ip, "port": s.port, "receive_buffer_bytes": s.receive_buffer_bytes,
                                       "send_buffer_bytes": s.send_buffer_bytes})
+            if self._exchange is not None:
+                if thread_join_exchange(self._thread, self._exchange.exchange) < 0:
+                    raise OSError(errno, f"worker {self._index}: {os.strerror(errno)}")
+                # The thread's own reference: it may outlive this object when it does not end in time.
+                self._held = <PyObject*>self._exchange
+                Py_INCREF(self._exchange)
             engine_set_snapshot(thread_engine(self._thread), &self._snapshot)
             if thread_start(self._thread) < 0:
                 raise OSError(errno, f"worker thread: {os.strerror(errno)}")
@@ -142,6 +154,9 @@ cdef class Worker(CommandPort):
     cdef void _release(self) noexcept:
         thread_free(self._thread)
         self._thread = NULL
+        if self._held != NULL:
+            Py_DECREF(<object>self._held)
+            self._held = NULL
         self._mailbox = NULL
         self._is_over = True
 

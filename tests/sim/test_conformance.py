@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.link import Impairment
-from tests.sim.relay import Simulation
+from tests.sim.relay import VP8, Simulation
 
 SEEDS = range(1, 6)
 
@@ -81,3 +81,67 @@ def test_the_same_seed_gives_the_same_bytes():
         return [sorted((p.ext_seq, p.rtp_ts, p.stamp) for p in s.oracle.packets.values()) for s in simulation.subscribers]
 
     assert fingerprint() == fingerprint()
+
+
+# --- streams that cross the rings between workers ---
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_streams_that_cross_rings_are_as_clean(seed, workers):
+    bad = Impairment(loss=0.05, duplicate=0.02, reorder=0.1)
+    simulation = Simulation(seed, subscribers=4, workers=workers, upstream=bad, padding_share=0.1)
+    for step in range(6):
+        simulation.run(2)
+        for i, subscriber in enumerate(simulation.subscribers):
+            simulation.select(subscriber, (step + i) % 3)
+    assert judged(simulation, lossless=False) > 800
+    assert all(len(s.oracle.packets) > 200 for s in simulation.subscribers)
+
+
+@pytest.mark.parametrize("start_seq", [0, 32767, 65400, 65535])
+def test_what_crosses_a_ring_has_no_holes(start_seq):
+    simulation = Simulation(3, start_seq=start_seq, workers=2, padding_share=0.3)
+    for step in range(6):
+        simulation.run(1.1)
+        for i, subscriber in enumerate(simulation.subscribers):
+            simulation.select(subscriber, (step + i) % 3)
+    simulation.run(1)
+    assert judged(simulation, lossless=True) > 300
+    for subscriber in simulation.subscribers:
+        assert {packet.stamp.encoding for packet in subscriber.oracle.packets.values()} == {0, 1, 2}
+
+
+def test_both_sides_of_a_ring_see_the_same_stream():
+    simulation = Simulation(5, workers=2)
+    simulation.run(3)
+    near, far = ({p.stamp for p in s.oracle.packets.values()} for s in simulation.subscribers)
+    assert len(near) > 90 and len(near ^ far) < 10
+
+
+def test_a_ring_too_small_for_the_stream_loses_whole_frames():
+    # 4 kB hold eight small packets, far less than a keyframe of the highest encoding has.
+    simulation = Simulation(1, workers=2, ring_bytes=4_096)
+    far = simulation.subscribers[1]
+    for encoding in (0, 2, 0):
+        simulation.select(far, encoding)
+        simulation.run(4)
+    assert judged(simulation, lossless=False) > 200
+    assert len(far.oracle.packets) > 100
+    assert simulation.counters(simulation.engine)["export_dropped_video"] > 5
+
+
+def test_a_mirror_may_go_and_come_back_while_packets_are_under_way():
+    simulation = Simulation(2, workers=2, subscribers=2)
+    far = simulation.subscribers[1]
+    for attempt in range(5):
+        simulation.run(0.5)
+        simulation.unmirror(1)
+        simulation.run(0.1)
+        simulation.mirror(1)
+        far.ssrc = 0x2000_0000 + attempt
+        far.oracle = type(far.oracle)()
+        simulation.command(far.engine, "add_egress", far.transport, 2_000 + attempt, 10, far.ssrc, None, "7", VP8, "c", 2)
+        far.egress = 2_000 + attempt
+    simulation.run(2)
+    assert judged(simulation, lossless=True) > 200
+    assert len(far.oracle.packets) > 200
