@@ -15,7 +15,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.fan_out import FanOut, Room
+from tests.bench.fan_out import LOSS, FanOut, Room
 from tests.bench.hosts import RelayHost, rss_bytes
 
 GOAL_KB = {"audio": 40.0, "video": 120.0}
@@ -27,7 +27,7 @@ SETTLE_S = 4.0
 def rss(kind: str, subscribers: int) -> int:
     """Return the relay's RSS in bytes with that many subscribers being served."""
     host = RelayHost()
-    with FanOut(host, [Room(subscribers, **ROOMS[kind])], is_lossy=True) as bench:
+    with FanOut(host, [Room(subscribers, **ROOMS[kind])], loss=LOSS) as bench:
         window = bench.measure(SETTLE_S)
         print(f"  {kind}, {subscribers}: {window.forwarded / window.wall_s:.0f} packets/s, {window.loss:.2%} lost", flush=True)
         return rss_bytes(host.pid)

@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.fan_out import FanOut, Room, Window
+from tests.bench.fan_out import LOSS, FanOut, Room, Window
 from tests.bench.figures import CONTROL_MAY_MOVE, Figure, movement, ratio, spread
 from tests.bench.hosts import RelayHost
 from tests.bench.limit import limit_us
@@ -76,7 +76,7 @@ class Run:
     def _window(self, load: Load) -> Window:
         for _ in range(ATTEMPTS):
             host = RelayHost(workers=load.workers)
-            with FanOut(host, [Room(load.subscribers)], is_lossy=load.is_lossy) as bench:
+            with FanOut(host, [Room(load.subscribers)], loss=LOSS if load.is_lossy else 0.0) as bench:
                 window = bench.measure(self._window_s)
             if window.loss <= MAX_LOSS[load.is_lossy] and not window.reasons:
                 return window

@@ -5,7 +5,7 @@
 
 The usual load is that of LIMITS section 2: 250 packets/s in bursts of 8, 1,200 B, AES-128-GCM, subscribers drained lazily. The
 generator's receivers report as browsers do (RR). A lossy room adds header extensions, transport-wide feedback, NACK with RTX,
-and a filter that loses 1 % of what arrives at either end.
+and a filter that loses a share of what arrives at either end.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ EXTENSIONS = {
 
 @dataclass
 class Room:
-    """What is published and to how many. kind: burst (video, exact packets) or audio (50 packets/s)."""
+    """What is published and to how many. kind: burst (video, exact packets), video (frames as an
+    encoder makes them) or audio (50 packets/s)."""
 
     subscribers: int
     kind: str = "burst"
     rate_pps: float = 250.0
     burst: int = 8
     packet_bytes: int = 1200
+    bitrate_bps: int = 600_000
     # Filled in when the room is built.
     sender: int = -1
     receivers: list[int] = field(default_factory=list)
@@ -75,11 +77,11 @@ class Window:
 class FanOut:
     """The rooms, from entering to leaving the context; the host is ended with them."""
 
-    def __init__(self, host: RelayHost | PlainHost, rooms: Sequence[Room], *, is_lossy: bool = False, drain: str = "lazy",
+    def __init__(self, host: RelayHost | PlainHost, rooms: Sequence[Room], *, loss: float = 0.0, drain: str = "lazy",
                  seed: int = 1, threads: int = 1) -> None:
         self.host, self.rooms = host, list(rooms)
         self._rng = random.Random(seed)
-        self._is_lossy = is_lossy
+        self._loss = loss
         self._endpoints: list[int] = []
         # Cost runs check one frame in 97, so that the generator leaves its core to nobody's disadvantage.
         verify_every = 97 if drain == "lazy" else 1
@@ -91,9 +93,9 @@ class FanOut:
                 self._build(number, room)
             self.generator.start()
             self._wait_connected()
-            if self._is_lossy:
-                lose({self.generator.local_address(endpoint)[1] for endpoint in self._endpoints}, LOSS)
-                self.host.lose(LOSS)
+            if self._loss:
+                lose({self.generator.local_address(endpoint)[1] for endpoint in self._endpoints}, self._loss)
+                self.host.lose(self._loss)
         except BaseException:
             self.__exit__()
             raise
@@ -104,8 +106,8 @@ class FanOut:
         self.host.close()
 
     def _build(self, number: int, room: Room) -> None:
-        extensions = EXTENSIONS if self._is_lossy else {}
-        rtx_payload_type = RTX if self._is_lossy and room.kind != "audio" else None
+        extensions = EXTENSIONS if self._loss else {}
+        rtx_payload_type = RTX if self._loss and room.kind != "audio" else None
         ssrc = 0x1000 + 2 * number
         rtx_ssrc = ssrc + 1 if rtx_payload_type else None
         is_audio = room.kind == "audio"
@@ -124,11 +126,14 @@ class FanOut:
         if room.kind == "burst":
             options = {"packet_bytes": room.packet_bytes, "burst": room.burst, "rate_pps": room.rate_pps,
                        "rtx_ssrc": rtx_ssrc, "rtx_payload_type": rtx_payload_type}  # fmt: skip
-        room.sender = self.generator.add_sender(endpoint, room.kind, ssrc, codec[0], mid="0", **options)
+        elif room.kind == "video":
+            encoding = {"ssrc": ssrc, "rtx_ssrc": rtx_ssrc, "bitrate_bps": room.bitrate_bps}
+            options = {"encodings": [encoding], "rtx_payload_type": rtx_payload_type}
+        room.sender = self.generator.add_sender(endpoint, room.kind, None if room.kind == "video" else ssrc, codec[0], mid="0", **options)
         for side, (out, rtx) in zip(sides, ssrcs, strict=True):
             endpoint = self._connect(side)
             room.receivers.append(
-                self.generator.add_receiver(endpoint, kind, [codec], ssrc=out, rtx_ssrc=rtx, mid="0", nack=self._is_lossy)
+                self.generator.add_receiver(endpoint, kind, [codec], ssrc=out, rtx_ssrc=rtx, mid="0", nack=self._loss > 0)
             )
 
     def _connect(self, side: Side) -> int:
@@ -167,7 +172,7 @@ class FanOut:
         after_ns, took_s = cpu_ns(pid), time.monotonic() - began_s
         self.stats = stats = generator.stats()
         # The filter that loses packets counts as an overflow of the queue.
-        reasons = (reason for reason in stats["verdict"]["reasons"] if not (self._is_lossy and "SO_RXQ_OVFL" in reason))
+        reasons = (reason for reason in stats["verdict"]["reasons"] if not (self._loss and "SO_RXQ_OVFL" in reason))
         sent = dict(zip(stats["senders"]["sender"], stats["senders"]["packets"]))
         return Window(
             cpu_us=(after_ns - before_ns) / 1e3,
