@@ -20,7 +20,7 @@ from tests.adversary.attacker import Attacker
 from tests.adversary.generators import KINDS, SILENT_CONNECTIONS, Target, warm_up
 from tests.support.relay_process import RelayProcess, relay_process
 
-pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(300)]
 
 # Few of those that hold much for long; many of those that are one datagram.
 ITEMS = {
@@ -43,6 +43,9 @@ GROWTH_KB = 48_000
 # Base, a connection of everybody who waits, and those who are joining.
 DESCRIPTORS = 23 + SILENT_CONNECTIONS + 200
 LESS_FRAMES = 0.02
+# A run whose two controls disagree by more is void, whatever it says of the relay, and taken again.
+CONTROLS_MAY_DIFFER = 0.01
+RUNS = 3
 
 
 async def tell(relay: RelayProcess, session: aiohttp.ClientSession, name: str) -> tuple[list[str], list[str]]:
@@ -101,13 +104,14 @@ async def test_a_call_goes_on_under_all_of_it(record_property) -> None:
     ):
         # Warm: the first storm pays for what is made once.
         await scene.storm(relay, call, seconds=2, scale=0.5)
-        rounds = [
-            await scene.storm(relay, call, seconds=STORM_S, sink_ports=ports) for ports in (sink, None, None, sink)
-        ]
-        if frames_ratio(rounds) < 1 - LESS_FRAMES:
-            # Other work on the machine disturbs a round by as much: judged over twice as many, once.
-            rounds += [await scene.storm(relay, call, seconds=STORM_S, sink_ports=ports) for ports in (None, sink)]
-            rounds += [await scene.storm(relay, call, seconds=STORM_S, sink_ports=ports) for ports in (sink, None)]
+        rounds: list[scene.Round] = []
+        for _ in range(RUNS):
+            last = [
+                await scene.storm(relay, call, seconds=STORM_S, sink_ports=ports) for ports in (sink, None, None, sink)
+            ]
+            rounds += last
+            if not (is_void := controls_differ(last) > CONTROLS_MAY_DIFFER):
+                break
         assert relay.process.returncode is None
         assert await call.is_connected()
         log_bytes = len(relay.log_text())
@@ -125,9 +129,16 @@ async def test_a_call_goes_on_under_all_of_it(record_property) -> None:
         assert 0 < one.newcomer_ms < 5000
     assert storms[1].after.resident_kb - storms[0].after.resident_kb < GROWTH_KB / 8, "memory grows with each storm"
     assert log_bytes < 1 << 20, "strangers must not fill the disk"
-    ratio = frames_ratio(rounds)
+    assert not is_void, f"the machine is too disturbed: the controls of {RUNS} runs differ by more than {CONTROLS_MAY_DIFFER:.0%}"
+    ratio = frames_ratio(last)
     record_property("frames_ratio", ratio)
     assert ratio >= 1 - LESS_FRAMES
+
+
+def controls_differ(rounds: list[scene.Round]) -> float:
+    """Return by what share the rates of the sink's rounds differ, which no garbage reaches the relay in."""
+    rates = [one.frames_per_s for one in rounds if one.towards == "sink"]
+    return (max(rates) - min(rates)) / max(rates)
 
 
 def frames_ratio(rounds: list[scene.Round]) -> float:
