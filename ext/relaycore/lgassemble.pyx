@@ -5,7 +5,7 @@ complete when its length is what the stamp says and its digest is right; else co
 incomplete. What a complete frame builds on must have been complete and decodable itself, exactly: the stamp names it.
 Freezes: W3C webrtc-stats, `freezeCount`: a gap above max(3 times the mean, mean + 150 ms).
 """
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 from relaycore.lghistogram cimport HISTOGRAM_BUCKETS, histogram_add

@@ -1,5 +1,5 @@
 """One load endpoint: datagrams to where they belong, everything that is due at its time. Owned by one LoadThread."""
-from libc.stdint cimport uint8_t, uint32_t, int64_t
+from libc.stdint cimport uint32_t, int64_t
 from relaycore.lgmodel cimport Endpoint, LoadThread, Sender, Stream
 from relaycore.stun cimport SockAddr
 

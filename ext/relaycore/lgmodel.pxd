@@ -6,7 +6,6 @@ the struct they stand in unless a comment says borrowed.
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from relaycore.hdrext cimport ExtMap
 from relaycore.lgice cimport IceAgent
-from relaycore.lghistogram cimport HISTOGRAM_BUCKETS
 from relaycore.lgstamp cimport Digest, Stamp
 from relaycore.mailbox cimport CodecEntry
 from relaycore.slab cimport Slab, Slot

@@ -4,13 +4,13 @@ Spec: RFC 7741 section 4.2 (VP8), RFC 9628 section 4.2 (VP9), RTP Payload Format
 structures are libwebrtc's L1T1, L1T2 and L1T3 (modules/video_coding/svc/scalability_structure_full_svc.cc and
 scalability_structures), as facts. Reading is its own code, not the relay's, so that both cannot err alike.
 """
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 from relaycore.be cimport need, put_u16
 from relaycore.errs cimport E_SHORT
 from relaycore.errs import raise_for
 from relaycore.lgmodel cimport SentFrame
-from relaycore.views cimport CODEC_AV1, CODEC_OPUS, CODEC_VP8, CODEC_VP9
+from relaycore.views cimport CODEC_AV1, CODEC_VP8, CODEC_VP9
 
 cdef enum:
     SWITCH = 2

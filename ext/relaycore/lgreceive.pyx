@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from relaycore.be cimport get_u16
 from relaycore.errs cimport E_REPLAY, E_TOO_OLD
-from relaycore.hdrext cimport EXT_MID, EXT_REPAIRED_RID, EXT_TWCC, ExtView, parse_hdrext
+from relaycore.hdrext cimport EXT_MID, EXT_TWCC, ExtView, parse_hdrext
 from relaycore.lgassemble cimport ASSEMBLE_BROKEN, ASSEMBLE_FRAME, assemble_hole, assemble_packet
 from relaycore.lgmodel cimport (
     LG_HELD, LG_MISSING, LOAD_FIRST_FRAME, LOAD_STREAM_BOUND, Endpoint, LoadEvent, LoadThread, Missing, Repair, Stream,
@@ -21,7 +21,7 @@ from relaycore.lgreport cimport feedback_note, report_nack, report_pli
 from relaycore.mailbox cimport CodecEntry
 from relaycore.rtp cimport RtpHeader, parse_rtp, take_rtp_padding
 from relaycore.slab cimport Slot, slab_take, slot_drop
-from relaycore.srtp cimport SRTP_WINDOW, SrtpRxState, srtp_unprotect_rtp
+from relaycore.srtp cimport SrtpRxState, srtp_unprotect_rtp
 from relaycore.srtpindex cimport check_index, guess_index, mark_index
 from relaycore.units cimport ms
 

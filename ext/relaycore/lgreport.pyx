@@ -13,7 +13,7 @@ from relaycore.rtcp cimport (
     RTCP_PSFB, RTCP_RR, RTCP_RTPFB, RTCP_SR, ReportBlock, RtcpPacket, SenderInfo, next_rtcp, parse_fir_item, parse_nack_item,
     parse_pli, parse_report_block, parse_sender_info, write_nack, write_pli, write_rr, write_sdes_cname, write_sr,
 )
-from relaycore.srtp cimport SRTCP_MAX_OVERHEAD, srtp_protect_rtcp, srtp_unprotect_rtcp
+from relaycore.srtp cimport srtp_protect_rtcp, srtp_unprotect_rtcp
 from relaycore.twcc cimport TwccRecorder, twcc_record, twcc_write_feedback
 from relaycore.units cimport ms
 

@@ -1,5 +1,5 @@
 """Senders of one endpoint: frames at their time, packets out of frames, and again out of the history when a NACK asks."""
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdint cimport uint16_t, uint32_t, int64_t
 from relaycore.lgmodel cimport Endpoint, LoadThread, SendEncoding, Sender
 
 # Sends what is due and returns when to come back; INT64_MAX = never.

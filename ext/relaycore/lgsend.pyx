@@ -12,16 +12,16 @@ from relaycore.hdrext cimport (
 )
 from relaycore.lghistogram cimport histogram_add
 from relaycore.lgmodel cimport (
-    LG_BATCH, LG_FRAME_BYTES, LG_FRAME_PACKETS, LG_HISTORY, LG_PACKET_BYTES, SENDER_AUDIO, SENDER_BURST, Endpoint, LoadThread,
+    LG_BATCH, LG_FRAME_PACKETS, LG_HISTORY, LG_PACKET_BYTES, SENDER_AUDIO, SENDER_BURST, Endpoint, LoadThread,
     SendEncoding, Sender, SentFrame,
 )
-from relaycore.lgpacket cimport MAX_DEPDESC_BYTES, read_pattern, write_depdesc, write_descriptor
+from relaycore.lgpacket cimport read_pattern, write_depdesc, write_descriptor
 from relaycore.lgsocket cimport socket_place, socket_send_batch, socket_set_bytes
 from relaycore.lgstamp cimport Digest, fill_frame, seal_frame
 from relaycore.lgtrace cimport trace_audio, trace_video
 from relaycore.rtp cimport write_rtp_fixed
 from relaycore.seq cimport unwrap_u16
-from relaycore.srtp cimport SRTP_MAX_OVERHEAD, srtp_protect_rtp
+from relaycore.srtp cimport srtp_protect_rtp
 from relaycore.units cimport ms
 from relaycore.views cimport CODEC_AV1, CODEC_VP9
 

@@ -17,7 +17,7 @@ function of stream and number: a sender that must repeat a packet writes it anew
     |                                                               |
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 """
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, int64_t, uint64_t
 from libc.string cimport memcpy, memset
 from relaycore.be cimport get_u32, get_u64, put_u16, put_u32, put_u64
 from relaycore.errs cimport E_FORMAT, E_OK

@@ -5,11 +5,11 @@ the sender it measures (a factor of 2 to 3 on one machine). Eager: epoll over al
 Python's changes apart from the loop's turns; the loop waits without it and steps back when somebody asks for it. No turn takes
 the GIL.
 """
-from libc.errno cimport errno, EINTR
-from libc.stdint cimport uint8_t, int32_t, uint32_t, int64_t, uint64_t, INT64_MAX
+from libc.errno cimport errno
+from libc.stdint cimport uint8_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
-from relaycore.errs cimport E_MEMORY, E_OK, E_OS, E_STATE
+from relaycore.errs cimport E_OK, E_OS, E_STATE
 from relaycore.lgendpoint cimport endpoint_drain, endpoint_free, endpoint_poll
 from relaycore.lghistogram cimport histogram_add
 from relaycore.lgmodel cimport LG_FRAME_BYTES, Endpoint, LoadEvent, LoadThread
@@ -17,7 +17,6 @@ from relaycore.lgsocket cimport socket_io_free, socket_io_new, socket_sync_clock
 from relaycore.lgtrace cimport trace_seed
 from relaycore.slab cimport slab_free, slab_new
 from relaycore.timers cimport timers_due, timers_free, timers_init, timers_next
-from relaycore.units cimport ms
 
 cdef extern from *:
     """

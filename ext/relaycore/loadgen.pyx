@@ -24,7 +24,7 @@ from relaycore.lgendpoint cimport (
 from relaycore.lgice cimport agent_set_local, agent_set_remote
 from relaycore.lgmodel cimport (
     LOAD_DATAGRAM, LOAD_FIRST_FRAME, LOAD_ICE_CONNECTED, LOAD_ICE_DEAD, LOAD_STREAM_BOUND, Endpoint, LoadEvent, LoadThread,
-    SendEncoding, Sender, Stream,
+    Sender, Stream,
 )
 from relaycore.lgsocket cimport socket_connect, socket_send
 from relaycore.lgspec cimport drop_sender, make_sender, make_stream, put_extensions, put_short

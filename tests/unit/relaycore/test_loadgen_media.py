@@ -145,3 +145,30 @@ def test_nothing_is_left_behind(relay):
         with pytest.raises(KeyError):
             load.local_address(publisher)
     assert leaks()["fds"] == before
+
+
+@pytest.mark.slow
+def test_a_thousand_listeners_for_five_seconds(relay):
+    """Every frame of every listener is right and the generator has room left. Its verdict is about the machine too, so it is
+    printed and not judged: beside other work a thread waits for a processor."""
+    load = LoadGenerator(8, drain_ms=10, kernel_timestamps=True, sending=False)
+    scene = Scene(relay, load, extensions={})
+    audio = scene.publish_audio(scene.connect())
+    load.start()
+    for _ in range(1000):
+        scene.subscribe(scene.connect(), audio)
+    scene.wait(EventKind.ICE_CONNECTED, 1001, 30)
+    load.set_sending(True)
+    time.sleep(5)
+    load.set_sending(False)
+    time.sleep(0.5)
+    found = load.stats()
+    load.stop()
+    assert_clean(found["receivers"])
+    sent = int(of_sender(found, audio)["frames"][0])
+    assert sent >= 200 and (found["receivers"]["frames_complete"] == sent).all()
+    thread = found["threads"][0]
+    assert thread["cpu_ns"] < 0.85 * thread["wall_ns"]
+    assert found["counters"]["receive_overflow"] == found["counters"]["refused"] == 0
+    print(f"{1000 * sent} frames, {100 * thread['cpu_ns'] / thread['wall_ns']:.0f} % of a core, "
+          f"p99 {percentile(found['delay'], 99) / 1e6:.1f} ms, {found['verdict']}")
