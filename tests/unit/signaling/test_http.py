@@ -12,7 +12,7 @@ import pytest
 from relay.server import Server
 from relay.signaling import invites
 from tests.support.local_relay import KEYS, SECRET, token
-from tests.unit.signaling.test_tokens import REFUSALS
+from tests.unit.signaling.test_tokens import refusals
 
 UPGRADE = {
     "Connection": "Upgrade",
@@ -28,7 +28,7 @@ def at(server: Server, path: str) -> str:
 
 @pytest.mark.parametrize("name", ["no token", "wrong secret", "expired", "no identity", "empty room", "hidden"])
 async def test_a_join_is_refused_before_the_upgrade_and_validate_agrees(name: str, relay, http) -> None:
-    text, status, words = REFUSALS[name]
+    text, status, words = refusals()[name]
     for path, headers in (("/rtc", UPGRADE), ("/rtc/validate", {}), ("/prefix/rtc/validate", {})):
         async with http.get(at(relay, path), headers=headers, params={"access_token": text}) as answer:
             assert answer.status == status

@@ -46,43 +46,48 @@ def unsigned(**changes) -> str:
     return f"{head}.{token(**changes).split('.')[1]}."
 
 
-NOW = int(time.time())
-REFUSALS = {
-    "no token": ("", 401, "needed"),
-    "not a token": ("abc", 401, "cannot be read"),
-    "three empty parts": ("..", 401, "cannot be read"),
-    "no algorithm": (unsigned(), 401, "cannot be read"),
-    "another algorithm": (token(SECRET * 2, "HS512"), 401, "cannot be read"),
-    "wrong secret": (token("x" * 32), 401, "not signed"),
-    "another customer's secret": (token(OTHER_SECRET), 401, "not signed"),
-    "unknown key": (token(iss="nobody"), 401, "does not know"),
-    "key that is no text": (token(without=("iss",)), 401, "does not know"),
-    "expired": (token(exp=NOW - 61), 401, "expired"),
-    "not valid yet": (token(nbf=NOW + 36_000), 401, "not valid yet"),
-    "without an end": (token(without=("exp",)), 401, "'exp'"),
-    "no grants": (token(without=("video",)), 401, "joining"),
-    "roomJoin is false": (token(video={"roomJoin": False}), 401, "joining"),
-    "roomJoin is a word": (token(video={"roomJoin": "true"}), 401, "joining"),
-    "no identity": (token(without=("sub",)), 400, "identity"),
-    "empty identity": (token(sub=""), 400, "identity"),
-    "endless identity": (token(sub="x" * 257), 400, "256"),
-    "empty room": (token(video={"room": ""}), 400, "room"),
-    "no room": (token(video={"room": None}), 400, "room"),
-    "room that is a number": (token(video={"room": 3}), 400, "not text"),
-    "identity that protobuf cannot carry": (token(sub="\ud800"), 400, "valid text"),
-    "endless name": (token(name="x" * 257), 400, "256"),
-    "attributes that are a list": (token(attributes=["a"]), 400, "attributes"),
-    "attributes that are numbers": (token(attributes={"a": 1}), 400, "attributes"),
-    "hidden": (token(video={"hidden": True}), 403, "unseen"),
-    "right that is no truth value": (token(video={"canPublish": "no"}), 401, "canPublish"),
-    "sources that are a word": (token(video={"canPublishSources": "camera"}), 401, "canPublishSources"),
-    "longer than any URL": ("a." * 10_000, 401, "longer"),
-}
+def refusals() -> dict[str, tuple[str, int, str]]:
+    """Return token, status and words by name, made now: a token of when tests were collected can expire before its turn."""
+    now_s = int(time.time())
+    return {
+        "no token": ("", 401, "needed"),
+        "not a token": ("abc", 401, "cannot be read"),
+        "three empty parts": ("..", 401, "cannot be read"),
+        "no algorithm": (unsigned(), 401, "cannot be read"),
+        "another algorithm": (token(SECRET * 2, "HS512"), 401, "cannot be read"),
+        "wrong secret": (token("x" * 32), 401, "not signed"),
+        "another customer's secret": (token(OTHER_SECRET), 401, "not signed"),
+        "unknown key": (token(iss="nobody"), 401, "does not know"),
+        "key that is no text": (token(without=("iss",)), 401, "does not know"),
+        "expired": (token(exp=now_s - 61), 401, "expired"),
+        "not valid yet": (token(nbf=now_s + 36_000), 401, "not valid yet"),
+        "without an end": (token(without=("exp",)), 401, "'exp'"),
+        "no grants": (token(without=("video",)), 401, "joining"),
+        "roomJoin is false": (token(video={"roomJoin": False}), 401, "joining"),
+        "roomJoin is a word": (token(video={"roomJoin": "true"}), 401, "joining"),
+        "no identity": (token(without=("sub",)), 400, "identity"),
+        "empty identity": (token(sub=""), 400, "identity"),
+        "endless identity": (token(sub="x" * 257), 400, "256"),
+        "empty room": (token(video={"room": ""}), 400, "room"),
+        "no room": (token(video={"room": None}), 400, "room"),
+        "room that is a number": (token(video={"room": 3}), 400, "not text"),
+        "identity that protobuf cannot carry": (token(sub="\ud800"), 400, "valid text"),
+        "endless name": (token(name="x" * 257), 400, "256"),
+        "attributes that are a list": (token(attributes=["a"]), 400, "attributes"),
+        "attributes that are numbers": (token(attributes={"a": 1}), 400, "attributes"),
+        "hidden": (token(video={"hidden": True}), 403, "unseen"),
+        "right that is no truth value": (token(video={"canPublish": "no"}), 401, "canPublish"),
+        "sources that are a word": (token(video={"canPublishSources": "camera"}), 401, "canPublishSources"),
+        "longer than any URL": ("a." * 10_000, 401, "longer"),
+    }
+
+
+REFUSALS = tuple(refusals())
 
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_refusals_have_a_status_and_a_sentence(name: str) -> None:
-    text, status, words = REFUSALS[name]
+    text, status, words = refusals()[name]
     with pytest.raises(Refused) as refused:
         read_grant(text, KEYS)
     assert refused.value.status == status
