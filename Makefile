@@ -84,7 +84,7 @@ bench-memory: build/stamps/test build
 	$(PY) -m tests.bench.bench_memory $(ARGS)
 
 lint: build/stamps/test
-	$(VENV)/bin/ruff check relay tests setup.py
+	$(VENV)/bin/ruff check relay loadtests tests setup.py
 
 example: build/stamps/run
 	$(PY) -m relay.config > veil.example.toml

@@ -24,7 +24,7 @@ LOOP_PLACES = ("signaling/", "server.py", "cluster/", "observe/", "plane/feed.py
 # Rule 2 and rule 6.
 CORE_IMPORTERS = ("relay/plane/", "relay/features/", "loadtests/", "tests/")
 NEVER_IN_THE_RELAY = frozenset(
-    {"aiortc", "av", "livekit.rtc", "locust", "playwright", "relay.e2ee", "relaycore.loadgen"}
+    {"aiortc", "av", "livekit.rtc", "locust", "playwright", "relay.e2ee", "relaycore.frameseal", "relaycore.loadgen"}
 )
 # DESIGN §10: words of other projects that would blur ours.
 FOREIGN_WORDS = re.compile(r"(?i)(downtrack|uptrack|munger|forwarder|sniff|producer)")
