@@ -132,7 +132,7 @@ class Conference:
         for hall in self._halls.values():
             hall.close()
         self._halls.clear()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.pool.shutdown(wait=True, cancel_futures=True)
 
     def _hall(self, key: RoomKey) -> Hall:
         hall = self._halls.get(key)

@@ -103,6 +103,60 @@ async def test_an_empty_relay_ends_at_once(relay: RelayProcess) -> None:
     assert (code, seconds < EMPTY_STOP_S) == (0, True), seconds
 
 
+def kept(log: str) -> dict[str, int]:
+    """Return what a relay says that it still held when it had stopped."""
+    line = next(line for line in reversed(log.splitlines()) if "_kept" in line)
+    return {name: int(value) for name, value in re.findall(r"(\w+)_kept\W+(-?\d+)", re.sub(r"\x1b\[\d*m", "", line))}
+
+
+NOTHING = {"threads": 0, "descriptors": 0, "tasks": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+@pytest.mark.parametrize("core", ["ext", "build/debug"])
+async def test_sigterm_gives_everything_back_with_sdk_clients_in_a_call(core: str) -> None:
+    """In the debug twin the plane's stop insists on every slot too, so that an exit code of 0 says so."""
+    if not list((ROOT / core / "relaycore").glob("engine.*.so")):
+        pytest.skip(f"{core} is not built: make debug-build")
+    async with cast(["python-new"]) as one, cast(["python-new"]) as other, relay_process(core=core) as relay:
+        call = scene.Call(one["python-new"], other["python-new"])
+        await call.start(relay)
+        await one["python-new"].send_data("hello")
+        assert f"{core}/relaycore/engine" in relay.maps()
+        code, seconds = await stop_timed(relay)
+        log = relay.log_text()
+    assert code == 0, log[-3000:]
+    assert seconds < CALL_STOP_S
+    assert kept(log) == NOTHING, log[-2500:]
+
+
+LEAKY = """
+import asyncio, os, sys, threading, time
+import relay.signaling.conference as conference
+stop = conference.Conference.stop
+async def leak(self):
+    await stop(self)
+    os.open("/dev/zero", os.O_RDONLY)
+    threading.Thread(target=time.sleep, args=(3,), daemon=True).start()
+    self.leaked = asyncio.get_running_loop().create_task(asyncio.sleep(60))
+conference.Conference.stop = leak
+sys.argv = ["relay", "serve", "--dev"]
+from relay.cli import main
+main()
+"""
+
+
+async def test_the_account_sees_what_is_kept(tmp_path: Path) -> None:
+    """The control: a relay that keeps a descriptor, a thread and a task says so."""
+    script = tmp_path / "leaky.py"
+    script.write_text(LEAKY)
+    async with relay_process(command=(str(script),)) as relay:
+        await relay.stop()
+        log = relay.log_text()
+    assert kept(log) == {"threads": 1, "descriptors": 1, "tasks": 1}
+
+
 async def test_sigterm_tells_everybody_in_a_call_and_ends(relay: RelayProcess) -> None:
     people = await attackers(relay, 3)
     code, seconds = await stop_timed(relay)

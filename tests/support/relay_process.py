@@ -96,13 +96,18 @@ class RelayProcess:
 
 @contextlib.asynccontextmanager
 async def relay_process(
-    *, environ: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ("--dev",), core: str = "ext"
+    *,
+    environ: Mapping[str, str] | None = None,
+    arguments: tuple[str, ...] = ("--dev",),
+    core: str = "ext",
+    command: tuple[str, ...] = (),
 ) -> AsyncIterator[RelayProcess]:
-    """Start a relay and end it. `core` names the build of the data plane: ext, build/debug or build/asan."""
+    """Start a relay and end it. `core` names the build of the data plane: ext, build/debug or build/asan; `command` is what
+    Python is to run in place of the relay's own `-m relay serve`, for controls."""
     port, udp_port = free_port(), free_port()
     with tempfile.NamedTemporaryFile(prefix="veil-relay-", suffix=".log", delete=False) as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "relay", "serve", *arguments,
+            sys.executable, *(command or ("-m", "relay", "serve", *arguments)),
             cwd=ROOT,
             stdout=log,
             stderr=asyncio.subprocess.STDOUT,
