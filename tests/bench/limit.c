@@ -4,7 +4,11 @@
  * frame: a GSO message, or one sendmmsg. CPU time of this thread per packet. Receivers are emptied between the timed parts
  * ("self"), so nobody is woken and nothing is dropped; on loopback the receive path is the sender's cost, here as in a relay.
  *
- * usage: limit gso|sendmmsg SUBSCRIBERS PACKETS_PER_FRAME PACKET_BYTES ROUNDS      PACKET_BYTES: plain RTP, header included
+ * With a pause, frames come as a camera's do: the core has slept and its caches hold other things. That costs more per packet,
+ * and most with few subscribers; a relay under the same load pays it too.
+ *
+ * usage: limit gso|sendmmsg SUBSCRIBERS PACKETS_PER_FRAME PACKET_BYTES ROUNDS [PAUSE_US]
+ *        PACKET_BYTES: plain RTP, header included. PAUSE_US: sleep before each frame, 0 = none
  * prints one line: CPU-us per packet of each round
  */
 #define _GNU_SOURCE
@@ -21,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEADER = 12, TAG = 16, MAX_SUBSCRIBERS = 4096, MAX_FRAME = 50, MAX_PACKET = 1300, ROUND_PACKETS = 60000 };
+enum { HEADER = 12, TAG = 16, MAX_SUBSCRIBERS = 4096, MAX_FRAME = 50, MAX_PACKET = 1300, ROUND_PACKETS = 60000, PACED_FRAMES = 30 };
 
 static int receiver[MAX_SUBSCRIBERS];
 static struct sockaddr_in destination[MAX_SUBSCRIBERS];
@@ -128,12 +132,13 @@ static void check_cipher(IMB_MGR *mgr, int bytes) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) {
-        fprintf(stderr, "usage: limit gso|sendmmsg SUBSCRIBERS PACKETS_PER_FRAME PACKET_BYTES ROUNDS\n");
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr, "usage: limit gso|sendmmsg SUBSCRIBERS PACKETS_PER_FRAME PACKET_BYTES ROUNDS [PAUSE_US]\n");
         return 2;
     }
     int is_gso = !strcmp(argv[1], "gso"), subscribers = atoi(argv[2]), frame = atoi(argv[3]), bytes = atoi(argv[4]);
     int rounds = atoi(argv[5]), wire_bytes = bytes + TAG;
+    useconds_t pause_us = argc == 7 ? (useconds_t)atoi(argv[6]) : 0;
     if (subscribers < 1 || subscribers > MAX_SUBSCRIBERS || frame < 1 || frame > MAX_FRAME || bytes <= HEADER ||
         bytes > MAX_PACKET || (is_gso && frame * wire_bytes > 65507)) {
         fprintf(stderr, "limit: out of range\n");
@@ -163,8 +168,9 @@ int main(int argc, char **argv) {
     uint64_t number = 2;
     for (int round = -1; round < rounds; round++) { /* the first one warms caches and is not printed */
         double spent_us = 0;
-        long sent = 0;
-        while (sent < ROUND_PACKETS) {
+        long sent = 0, wanted = pause_us ? (long)subscribers * frame * PACED_FRAMES : ROUND_PACKETS;
+        while (sent < wanted) {
+            if (pause_us) usleep(pause_us);
             double before_us = cpu_us();
             for (int s = 0; s < subscribers; s++) {
                 for (int k = 0; k < frame; k++) protect(mgr, s, k, bytes, number++, wire + k * wire_bytes);

@@ -14,11 +14,15 @@ from tests.bench.figures import spread
 
 PROGRAM = Path(__file__).resolve().parents[2] / "build" / "bench" / "limit"
 FRAME_PACKETS, PACKET_BYTES = 8, 1200
+# Between frames of the usual load: 250 packets/s in bursts of 8.
+PACE_US = 32_000
 
 
-def limit_rounds(how: str, subscribers: int, *, rounds: int = 5, frame: int = FRAME_PACKETS) -> list[float]:
-    """Return CPU-us per packet of each round; `how` is gso or sendmmsg."""
-    command = [str(PROGRAM), how, str(subscribers), str(frame), str(PACKET_BYTES), str(rounds)]
+def limit_rounds(
+    how: str, subscribers: int, *, rounds: int = 5, frame: int = FRAME_PACKETS, pause_us: int = 0
+) -> list[float]:
+    """Return CPU-us per packet of each round; `how` is gso or sendmmsg. Paced rounds are of 30 frames."""
+    command = [str(PROGRAM), how, *map(str, (subscribers, frame, PACKET_BYTES, rounds, pause_us))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.returncode}")
@@ -33,4 +37,5 @@ def limit_us(how: str, subscribers: int, **options: int) -> float:
 if __name__ == "__main__":
     for count in [int(word) for word in sys.argv[1:]] or [50, 100, 400]:
         for way in ("gso", "sendmmsg"):
-            print(f"{way:8} {count:5} subscribers  {spread(limit_rounds(way, count, rounds=9))} CPU-us per packet")
+            hot, paced = limit_rounds(way, count, rounds=9), limit_rounds(way, count, rounds=5, pause_us=PACE_US)
+            print(f"{way:8} {count:5} subscribers  {spread(hot)} CPU-us per packet, paced {spread(paced)}")

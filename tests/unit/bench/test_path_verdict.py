@@ -18,7 +18,7 @@ def run_of(relay_us: dict[Load, float], limit: list[float]) -> Run:
         for i in range(ROUNDS):
             run.relay[load].append(Window(us * (1 + i % 2 / 50) * 1000, 3.0, forwarded=1000, expected=1000, reasons=()))
     for n in run.subscribers:
-        run.limit[n] = limit
+        run.limit[n] = run.paced[n] = limit
     return run
 
 
@@ -26,7 +26,7 @@ QUIET = [0.4, 0.41] * (ROUNDS // 2)
 
 
 def test_all_goals_met(capsys):
-    assert report(run_of({}, QUIET), 0.1) == 0
+    assert report(run_of({}, QUIET), [0.1]) == 0
     assert "MISSED" not in capsys.readouterr().out
 
 
@@ -39,13 +39,13 @@ def test_all_goals_met(capsys):
     ],
 )
 def test_one_missed_goal_fails_and_is_named(costs, what, capsys):
-    assert report(run_of(costs, QUIET), 0.1) == 1
+    assert report(run_of(costs, QUIET), [0.1]) == 1
     assert f"MISSED  {what}" in capsys.readouterr().out
 
 
 def test_a_disturbed_run_fails_nobody(capsys):
     disturbed = [0.4, 0.6] * (ROUNDS // 2)
-    assert report(run_of({Load(50): 9.0}, disturbed), 5.0) == 0
+    assert report(run_of({Load(50): 9.0}, disturbed), [5.0]) == 0
     assert "VOID" in capsys.readouterr().out
 
 
