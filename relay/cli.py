@@ -94,6 +94,11 @@ def greeting(config: Config, origin: str) -> str:
     return "\n".join([*lines, "Ctrl-C stops it."])
 
 
+def port_range(ports: tuple[int, ...]) -> str:
+    """Return "port 7882", or "ports 7882 to 7885"."""
+    return f"port {ports[0]}" if len(ports) == 1 or not ports[0] else f"ports {ports[0]} to {ports[-1]}"
+
+
 def summary(config: Config, media: list[str]) -> list[tuple[str, str]]:
     """Return what the settings amount to, in the words of a person who will run the relay."""
     server, ports = config.server, config.media
@@ -101,7 +106,7 @@ def summary(config: Config, media: list[str]) -> list[tuple[str, str]]:
     return [
         ("page", config.origin),
         ("HTTP", f"{server.bind_ip} port {server.http_port}, {'TLS' if server.tls_certificate_file else 'no TLS'}"),
-        ("media", f"UDP port {ports.udp_port} on {', '.join(media)}"),
+        ("media", f"UDP {port_range(ports.udp_ports)} on {', '.join(media)}"),
         ("keys", ", ".join(key.key for key in config.keys)),
         ("customers", ", ".join(f"{c} ({config.customer(c).tier}: e2ee {config.tier_of(c).e2ee})" for c in customers)),
         ("log", f"{config.log.level}, {config.log.format}"),

@@ -100,8 +100,14 @@ class Media:
 
     udp_port: Port = option(
         7882,
-        "One UDP port for all media, so that a firewall needs one rule. LiveKit users open 7882 already. 0 "
-        "lets the system choose.",
+        "The UDP port of all media (the first one, see workers), so that a firewall needs one rule. LiveKit users open "
+        "7882 already. 0 lets the system choose.",
+    )
+    workers: Annotated[int, Meta(ge=0, le=32)] = option(
+        1,
+        "Threads that carry media, each with a UDP port of its own on every address: udp_port, udp_port + 1 and so on, "
+        "all to be opened. One carries some hundred thousand packets a second; more are for machines that shall carry "
+        "more than one core can. 0: as many as there are cores.",
     )
     bind_ips: tuple[str, ...] = option(
         (),
@@ -139,6 +145,16 @@ class Media:
         "Cipher library. auto takes ipsec-mb where the processor has AES and vector instructions (4 to 5 "
         "times faster), else OpenSSL.",
     )
+
+    @property
+    def worker_count(self) -> int:
+        """Return how many workers there are to be."""
+        return self.workers or min(32, len(os.sched_getaffinity(0)))
+
+    @property
+    def udp_ports(self) -> tuple[int, ...]:
+        """Return the UDP ports of the workers; 0 = any."""
+        return tuple(self.udp_port + k if self.udp_port else 0 for k in range(self.worker_count))
 
 
 @dataclass(frozen=True)
@@ -445,6 +461,9 @@ def _check_tls(config: Config) -> None:
 
 
 def _check_media(config: Config) -> None:
+    if config.media.udp_ports[-1] > 65_535:
+        count, first = config.media.worker_count, config.media.udp_port
+        raise config.wrong("media.workers", f"is {count}, one port each from {first} on; the last port is 65535.")
     for position, text in enumerate(config.media.bind_ips):
         if _address(config, f"media.bind_ips.{position}", text).is_unspecified:
             raise config.wrong(

@@ -61,6 +61,7 @@ class Server:
         listen = [ListenAddress(address.ip, port, address.advertised_ip) for address in media_addresses(config)]
         plane = self._plane = Plane(
             listen,
+            workers=config.media.worker_count,
             srtp_backend=config.media.srtp_backend,
             socket_buffer_bytes=config.media.socket_buffer_bytes,
         )
@@ -97,7 +98,7 @@ class Server:
             backlog=BACKLOG,
         )
         self.http_port = self._listener.sockets[0].getsockname()[1]
-        candidates = [f"{address.advertised_ip}:{address.port}" for address in plane.candidates]
+        candidates = [f"{address.advertised_ip}:{address.port}" for address in plane.addresses]
         log.info(
             "ready",
             page=self.origin,

@@ -157,6 +157,7 @@ cdef class Worker(CommandPort):
         if self._held != NULL:
             Py_DECREF(<object>self._held)
             self._held = NULL
+        self._exchange = None
         self._mailbox = NULL
         self._is_over = True
 

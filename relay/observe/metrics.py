@@ -52,12 +52,26 @@ class _OneScrape(Collector):
         for stage, (ns, packets) in self._snapshot.stages.items():
             cost.add_metric([stage], ns / packets if packets else 0.0)
         yield cost
+        yield from self._workers()
         refused = CounterMetricFamily(
             "veil_refused", "Requests and messages refused by signalling, by reason.", labels=["reason"]
         )
         for reason, value in self._refusals.items():
             refused.add_metric([reason], value)
         yield refused
+
+    def _workers(self) -> Iterable[Metric]:
+        families = (
+            (GaugeMetricFamily, "transports", "ICE/DTLS transports by worker thread."),
+            (GaugeMetricFamily, "predicted_load", "Load that placement expects of a worker thread, in cores."),
+            (CounterMetricFamily, "rtp_received", "RTP packets received, by worker thread."),
+            (CounterMetricFamily, "rtp_forwarded", "RTP packets sent to subscribers, by worker thread."),
+        )
+        for family, name, text in families:
+            metric = family(f"veil_worker_{name}", text, labels=["worker"])
+            for number, worker in enumerate(self._snapshot.workers):
+                metric.add_metric([str(number)], getattr(worker, name))
+            yield metric
 
 
 def render(version: str, totals: Totals, snapshot: Snapshot, refusals: Mapping[str, int]) -> bytes:

@@ -1,8 +1,21 @@
 """The little that observation needs to know of a running relay, as plain calls that the server fills in."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+
+class Worker(Protocol):
+    """The part of `relay.plane.WorkerFigures` that is shown here."""
+
+    @property
+    def transports(self) -> int: ...
+    @property
+    def rtp_received(self) -> int: ...
+    @property
+    def rtp_forwarded(self) -> int: ...
+    @property
+    def predicted_load(self) -> float: ...
 
 
 class Snapshot(Protocol):
@@ -14,6 +27,8 @@ class Snapshot(Protocol):
     def counters(self) -> Mapping[str, int]: ...
     @property
     def stages(self) -> Mapping[str, tuple[float, int]]: ...
+    @property
+    def workers(self) -> Sequence[Worker]: ...
     @property
     def errors(self) -> Mapping[str, int]: ...
 

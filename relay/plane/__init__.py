@@ -3,7 +3,7 @@
 from relay.plane.commands import Codec, EgressSpec, ListenAddress, PlaneError, ReceiverSpec, SrtpKeys
 from relay.plane.feed import ReceiverListener, TransportListener
 from relay.plane.pool import Plane
-from relay.plane.stats import PlaneSnapshot
+from relay.plane.stats import PlaneSnapshot, WorkerFigures
 
 __all__ = [
     "Codec",
@@ -16,4 +16,5 @@ __all__ = [
     "ReceiverSpec",
     "SrtpKeys",
     "TransportListener",
+    "WorkerFigures",
 ]

@@ -43,8 +43,9 @@ class ReceiverListener(Protocol):
 class Feed:
     """A worker, from `start` to `stop`."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, index: int = 0) -> None:
         self.worker = worker
+        self.index = index
         self.transports: dict[int, TransportListener] = {}
         self.receivers: dict[int, ReceiverListener] = {}
         self.refused_posts = 0
@@ -84,6 +85,11 @@ class Feed:
     def post(self, method: Callable[..., int], *arguments: Any) -> None:
         """Submit a command whose answer nobody waits for; refusals are counted."""
         self._submit(None, method, arguments)
+
+    def post_unless_over(self, method: Callable[..., int], *arguments: Any) -> None:
+        """Post what tidies up; a worker that is stopping takes everything along anyway."""
+        if not self._closing:
+            self.post(method, *arguments)
 
     async def snapshot(self) -> dict[str, Any]:
         """Return Worker.snapshot(); callers at the same time share one."""

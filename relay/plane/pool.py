@@ -1,14 +1,15 @@
 """`Plane`: the data plane as the rest of the relay sees it: ids, which worker has what, and one call per command.
 
 Ids are counted over the plane's life and never used again, so that a late event about something removed is ignored.
-Each transport lives on one worker; receivers and egresses live with their transports. There is one worker now: an
-egress on another worker than its receiver needs the rings between workers (DESIGN section 2).
+Each transport lives on one worker; receivers and egresses live with their transports. An egress on another worker than its
+receiver gets its packets over the rings between workers, by a mirror of the receiver.
 """
 
+import asyncio
 import dataclasses
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from relay.log import get_logger
@@ -25,7 +26,10 @@ from relay.plane.commands import (
     receiver_arguments,
 )
 from relay.plane.feed import Feed, ReceiverListener, TransportListener
+from relay.plane.mirrors import Mirrors
+from relay.plane.placement import Placement
 from relay.plane.stats import PlaneSnapshot, merge
+from relaycore.exchange import WorkerExchange
 from relaycore.worker import Worker, is_debug, leaks
 
 log = get_logger(__name__)
@@ -39,6 +43,7 @@ WORKER_FDS = 4
 @dataclasses.dataclass
 class _Transport:
     feed: Feed
+    group: Hashable | None
     receivers: set[int] = dataclasses.field(default_factory=set)
     egresses: set[int] = dataclasses.field(default_factory=set)
 
@@ -47,26 +52,45 @@ class _Transport:
 class _Receiver:
     transport: int
     kind: str
+    encodings: int
+    mirrors: Mirrors
     egresses: set[int] = dataclasses.field(default_factory=set)
 
 
 class Plane:
-    """The workers of this process. Before `start` and after `stop` every call raises PlaneError (E_STATE)."""
+    """The workers of this process. Before `start` and after `stop` every call raises PlaneError (E_STATE).
+
+    Worker k binds each address at its port + k; port 0 is any port for each.
+    """
 
     def __init__(
         self,
         listen: Sequence[ListenAddress],
         *,
+        workers: int = 1,
         srtp_backend: str = "auto",
         seed: int | None = None,
         socket_buffer_bytes: int = 8 * 1024 * 1024,
     ) -> None:
         # The seed makes SSRCs and first sequence numbers, which peers should not foretell; tests fix it.
         seed = secrets.randbits(64) if seed is None else seed
-        addresses = [(address.ip, address.port) for address in listen]
-        worker = Worker(addresses, backend=srtp_backend, seed=seed, socket_buffer_bytes=socket_buffer_bytes)
+        self._exchange = WorkerExchange(workers) if workers > 1 else None
         self._listen = tuple(listen)
-        self._feeds = (Feed(worker),)
+        self._feeds = tuple(
+            Feed(
+                Worker(
+                    [(address.ip, address.port + index if address.port else 0) for address in listen],
+                    backend=srtp_backend,
+                    seed=(seed + index) % (1 << 64),
+                    index=index,
+                    socket_buffer_bytes=socket_buffer_bytes,
+                    exchange=self._exchange,
+                ),
+                index,
+            )
+            for index in range(workers)
+        )
+        self._placement = Placement(workers)
         self._ids = itertools.count(1)
         self._transports: dict[int, _Transport] = {}
         self._receivers: dict[int, _Receiver] = {}
@@ -78,12 +102,18 @@ class Plane:
         if self._state != "new":
             raise PlaneError("start", E_STATE)
         self._state = "stopped"
-        for feed in self._feeds:
-            await feed.start()
+        for number, feed in enumerate(self._feeds):
+            try:
+                await feed.start()
+            except BaseException:
+                # The workers before it run already.
+                for started in self._feeds[:number]:
+                    await started.stop()
+                raise
             for bound in feed.worker.sockets:
                 obtained = min(bound["receive_buffer_bytes"], bound["send_buffer_bytes"])
                 report = log.warning if obtained < LEAST_BUFFER_BYTES else log.info
-                report("udp socket bound", srtp=feed.worker.backend_name, **bound)
+                report("udp socket bound", worker=feed.index, srtp=feed.worker.backend_name, **bound)
         self._state = "running"
 
     async def stop(self) -> None:
@@ -97,6 +127,8 @@ class Plane:
             await feed.stop()
         after = leaks()
         closed = sum(WORKER_FDS + len(feed.worker.sockets) for feed in self._feeds)
+        # The rings' own descriptors go with the last who knows them.
+        self._exchange = None
         if is_debug():
             kept = after["slots"] - before["slots"], after["fds"] - before["fds"] + closed
             assert kept == (0, 0), f"slots and descriptors kept by stopped workers: {kept}"
@@ -105,9 +137,20 @@ class Plane:
         self._egresses.clear()
 
     @property
-    def candidates(self) -> tuple[ListenAddress, ...]:
-        """The listening addresses, once started with the ports really bound."""
-        sockets = self._feeds[0].worker.sockets
+    def workers(self) -> int:
+        return len(self._feeds)
+
+    @property
+    def addresses(self) -> tuple[ListenAddress, ...]:
+        """The listening addresses of all workers, once started with the ports really bound."""
+        return tuple(address for feed in self._feeds for address in self._addresses_of(feed))
+
+    def candidates(self, transport: int) -> tuple[ListenAddress, ...]:
+        """The addresses at which the worker of a transport listens."""
+        return self._addresses_of(self._transport(transport).feed)
+
+    def _addresses_of(self, feed: Feed) -> tuple[ListenAddress, ...]:
+        sockets = feed.worker.sockets
         if not sockets:
             return self._listen
         return tuple(dataclasses.replace(a, port=s["port"]) for a, s in zip(self._listen, sockets, strict=True))
@@ -124,12 +167,17 @@ class Plane:
 
     # --- transports ---
 
-    async def add_transport(self, ufrag: str, password: str, listener: TransportListener) -> int:
-        """Make a transport that answers ICE checks; returns its id once a check may come."""
+    async def add_transport(
+        self, ufrag: str, password: str, listener: TransportListener, *, group: Hashable | None = None
+    ) -> int:
+        """Make a transport that answers ICE checks; returns its id once a check may come.
+
+        Transports of one group (a room) share a worker until that is full.
+        """
         self._need_running("add_transport")
-        feed, number = self._place(), next(self._ids)
+        feed, number = self._feeds[self._placement.place(group)], next(self._ids)
         feed.transports[number] = listener
-        self._transports[number] = _Transport(feed)
+        self._transports[number] = _Transport(feed, group)
         try:
             await feed.call(feed.worker.add_transport, number, ufrag, password)
         except BaseException as error:
@@ -161,8 +209,10 @@ class Plane:
     async def remove_transport(self, transport: int) -> None:
         """Remove a transport with its receivers and egresses; no listener of them is called any more."""
         feed = self._transport(transport).feed
+        # Asked for before it is forgotten: mirrors that nobody needs any more go behind it.
+        removed = feed.call(feed.worker.remove_transport, transport)
         self._forget_transport(transport)
-        await feed.call(feed.worker.remove_transport, transport)
+        await removed
 
     # --- receivers ---
 
@@ -172,7 +222,11 @@ class Plane:
         arguments = receiver_arguments(transport, number, spec)
         feed.receivers[number] = listener
         owner.receivers.add(number)
-        self._receivers[number] = _Receiver(transport, spec.kind)
+        encodings = max(1, len(spec.rids))
+        self._receivers[number] = _Receiver(
+            transport, spec.kind, encodings, Mirrors(number, spec.kind, encodings, feed)
+        )
+        self._placement.add(feed.index, spec.kind, encodings)
         try:
             await feed.call(feed.worker.add_receiver, *arguments)
         except BaseException as error:
@@ -184,8 +238,9 @@ class Plane:
     async def remove_receiver(self, receiver: int) -> None:
         """Remove a receiver with its egresses; its listener is not called any more."""
         feed = self._feed_of_receiver(receiver)
+        removed = feed.call(feed.worker.remove_receiver, receiver)
         self._forget_receiver(receiver)
-        await feed.call(feed.worker.remove_receiver, receiver)
+        await removed
 
     async def request_keyframe(self, receiver: int, encoding: int) -> None:
         """Ask the publisher for a keyframe of one encoding, within the worker's limits on such requests."""
@@ -196,18 +251,24 @@ class Plane:
 
     async def add_egress(self, spec: EgressSpec) -> int:
         owner = self._transport(spec.transport)
-        feed = owner.feed
-        if self._feed_of_receiver(spec.receiver) is not feed:
-            raise PlaneError("add_egress across workers", E_STATE)
+        feed, home = owner.feed, self._feed_of_receiver(spec.receiver)
         number, receiver = next(self._ids), self._receivers[spec.receiver]
         arguments = egress_arguments(number, spec, receiver.kind)
         owner.egresses.add(number)
         receiver.egresses.add(number)
         self._egresses[number] = (spec.transport, spec.receiver)
+        self._placement.add(feed.index, receiver.kind)
+        is_asked = False
         try:
+            if home is not feed:
+                await asyncio.shield(receiver.mirrors.use(feed))
+                if number not in self._egresses:
+                    raise PlaneError("add_egress", E_UNKNOWN_STREAM)
+            is_asked = True
             await feed.call(feed.worker.add_egress, *arguments)
         except BaseException as error:
-            self._undo(error, feed, feed.worker.remove_egress, number)
+            if is_asked:
+                self._undo(error, feed, feed.worker.remove_egress, number)
             self._forget_egress(number)
             raise
         return number
@@ -219,21 +280,18 @@ class Plane:
 
     async def remove_egress(self, egress: int) -> None:
         feed = self._feed_of_egress(egress)
+        removed = feed.call(feed.worker.remove_egress, egress)
         self._forget_egress(egress)
-        await feed.call(feed.worker.remove_egress, egress)
+        await removed
 
     # --- the whole ---
 
     async def snapshot(self) -> PlaneSnapshot:
         """Return the figures of all workers as they are now."""
         self._need_running("snapshot")
-        return merge([await feed.snapshot() for feed in self._feeds])
+        return merge([await feed.snapshot() for feed in self._feeds], self._placement.loads())
 
     # --- who has what ---
-
-    def _place(self) -> Feed:
-        """Return the worker for a new transport."""
-        return self._feeds[0]
 
     def _need_running(self, what: str) -> None:
         if self._state != "running":
@@ -270,21 +328,27 @@ class Plane:
         for egress in list(transport.egresses):
             self._forget_egress(egress)
         transport.feed.transports.pop(number, None)
+        self._placement.leave(transport.group, transport.feed.index)
         del self._transports[number]
 
     def _forget_receiver(self, number: int) -> None:
-        if (receiver := self._receivers.pop(number, None)) is None:
+        if (receiver := self._receivers.get(number)) is None:
             return
+        receiver.mirrors.drop()
         for egress in list(receiver.egresses):
             self._forget_egress(egress)
+        del self._receivers[number]
         transport = self._transports[receiver.transport]
         transport.receivers.discard(number)
         transport.feed.receivers.pop(number, None)
+        self._placement.remove(transport.feed.index, receiver.kind, receiver.encodings)
 
     def _forget_egress(self, number: int) -> None:
         if (owners := self._egresses.pop(number, None)) is None:
             return
-        transport, receiver = owners
-        self._transports[transport].egresses.discard(number)
-        if receiver in self._receivers:
-            self._receivers[receiver].egresses.discard(number)
+        transport, receiver = self._transports[owners[0]], self._receivers[owners[1]]
+        transport.egresses.discard(number)
+        receiver.egresses.discard(number)
+        self._placement.remove(transport.feed.index, receiver.kind)
+        if self._transports[receiver.transport].feed is not transport.feed:
+            receiver.mirrors.release(transport.feed)

@@ -104,7 +104,7 @@ class Conference:
             ufrag=driver.transport.ufrag,
             password=driver.transport.password,
             fingerprint=self.certificate.fingerprint,
-            candidates=tuple((address.advertised_ip, address.port) for address in self.plane.candidates),
+            candidates=tuple((address.advertised_ip, address.port) for address in self.plane.candidates(driver.id)),
             max_message_bytes=self.limits.data_message_bytes,
         )
 

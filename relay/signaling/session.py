@@ -122,6 +122,7 @@ class Session:
             conference.pool,
             self,
             max_message_bytes=conference.limits.data_message_bytes,
+            group=self.joining.room,
         )
 
     def send_data(self, label: str, data: bytes) -> None:

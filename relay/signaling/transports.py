@@ -7,7 +7,7 @@ handshake a datagram is a data channel message and costs microseconds: it is dig
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -83,6 +83,7 @@ class TransportDriver:
         owner: TransportOwner,
         *,
         max_message_bytes: int,
+        group: Hashable,
     ) -> None:
         self.transport = Transport(certificate, max_message_bytes=max_message_bytes)
         self.id = 0
@@ -90,6 +91,7 @@ class TransportDriver:
         self.is_reachable = False
         self.is_closed = False
         self._plane = plane
+        self._group = group
         self._pool = pool
         self._owner = owner
         self._tasks = Tasks()
@@ -104,7 +106,8 @@ class TransportDriver:
 
     async def open(self) -> None:
         """Make the transport known to the data plane.   Errors: PlaneError."""
-        self.id = await self._plane.add_transport(self.transport.ufrag, self.transport.password, self)
+        ufrag, password = self.transport.ufrag, self.transport.password
+        self.id = await self._plane.add_transport(ufrag, password, self, group=self._group)
 
     async def restart_ice(self) -> None:
         """Take new ICE credentials; keys and streams stay (RFC 8445 §9)."""

@@ -59,8 +59,6 @@ async def build(plane: Plane, room: dict[str, Any]) -> list[int]:
         transports.append(transport)
         for (receiver, track, codecs), (ssrc, rtx_ssrc) in zip(receivers, side["ssrcs"], strict=True):
             await plane.add_egress(EgressSpec(transport, receiver, track["mid"], ssrc, rtx_ssrc, codecs, "bench", 0))
-    if len(plane.sockets) == 1:
-        return [plane.sockets[0]["port"]] * len(transports)
     return [plane.candidates(transport)[0].port for transport in transports]
 
 

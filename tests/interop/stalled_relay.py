@@ -54,7 +54,7 @@ async def main() -> None:
     receiver = await plane.add_receiver(ids[0], ReceiverSpec("audio", "0", opus, (), (setup["ssrc"],), ()), Silent())
     await plane.add_egress(EgressSpec(ids[1], receiver, "0", 4242, None, opus, "cname", 0))
     echo, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
-    print(json.dumps({"port": plane.candidates[0].port, "echo": echo.get_extra_info("sockname")[1]}), flush=True)
+    print(json.dumps({"port": plane.addresses[0].port, "echo": echo.get_extra_info("sockname")[1]}), flush=True)
     while line := await reader.readline():
         word, *rest = line.decode().split()
         if word == "stop":

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from relay.errors import VeilError
 from relay.observe import Totals, Watched, routes
+from relay.plane import WorkerFigures
 
 
 @dataclass
@@ -19,6 +20,7 @@ class Copy:
     transports: list[int] = field(default_factory=lambda: [1, 2])
     counters: dict[str, int] = field(default_factory=lambda: {"rtp_received": 7})
     errors: dict[str, int] = field(default_factory=lambda: {"E_AUTH": 3})
+    workers: tuple[WorkerFigures, ...] = (WorkerFigures(1, 5, 4, 40, 0.25), WorkerFigures(1, 6, 3, 30, 0.5))
     stages: dict[str, tuple[float, int]] = field(default_factory=lambda: {"send": (900.0, 3), "route": (0.0, 0)})
 
 
@@ -80,6 +82,8 @@ async def test_metrics_are_what_the_relay_counts(get: type_get) -> None:
     assert samples[("veil_transports",)] == 2
     assert samples[("veil_plane_rtp_received_total",)] == 7
     assert samples[("veil_plane_dropped_total", "auth")] == 3
+    assert samples[("veil_worker_rtp_forwarded_total", "1")] == 30
+    assert samples[("veil_worker_predicted_load", "0")] == 0.25
     assert samples[("veil_stage_ns_per_packet", "send")] == 300
     assert samples[("veil_stage_ns_per_packet", "route")] == 0
     assert samples[("veil_refused_total", "bad_token")] == 5

@@ -57,7 +57,7 @@ class Remote:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.socket.setblocking(False)
-        self.relay = (plane.candidates[0].ip, plane.candidates[0].port)
+        self.relay = (plane.addresses[0].ip, plane.addresses[0].port)
         self.address = self.socket.getsockname()
 
     def send(self, datagram: bytes) -> None:
@@ -94,7 +94,7 @@ def egress_spec(transport: int, receiver: int, **changes) -> EgressSpec:
 
 
 async def test_candidates_carry_the_port_really_bound(plane):
-    (candidate,) = plane.candidates
+    (candidate,) = plane.addresses
     assert candidate.advertised_ip == "192.0.2.7"
     assert candidate.port != 0
     assert plane.sockets[0]["port"] == candidate.port
@@ -105,7 +105,7 @@ async def test_candidates_carry_the_port_really_bound(plane):
 async def test_start_and_stop_leave_nothing():
     before = relaycore_worker.leaks()
     plane = Plane([LOOPBACK, ListenAddress("::1", 0, "::1")], seed=1)
-    assert [c.port for c in plane.candidates] == [0, 0]
+    assert [c.port for c in plane.addresses] == [0, 0]
     await plane.start()
     assert relaycore_worker.leaks()["workers"] == before["workers"] + 1
     await plane.add_transport("abcd", "p" * 22, Listener())
@@ -118,8 +118,8 @@ async def test_start_and_stop_leave_nothing():
 
 
 async def test_an_address_in_use_is_named(plane):
-    other = Plane([plane.candidates[0]])
-    with pytest.raises(OSError, match=f"127.0.0.1 port {plane.candidates[0].port}"):
+    other = Plane([plane.addresses[0]])
+    with pytest.raises(OSError, match=f"127.0.0.1 port {plane.addresses[0].port}"):
         await other.start()
     await other.stop()
 
