@@ -6,7 +6,7 @@ calls and callbacks are on the loop's thread; a listener that raises is reported
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from relay.log import get_logger
@@ -38,6 +38,21 @@ class ReceiverListener(Protocol):
 
     def on_encoding_active(self, encoding: int, active: bool) -> None:
         """Packets flow (again), or of video none came for 1 s; audio that pauses stays active."""
+
+
+class Shared:
+    """Work that several wait for: a waiter's cancellation is its own, the work goes on. `on_end` hears whether it succeeded."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], on_end: Callable[[bool], None]) -> None:
+        self._task = asyncio.ensure_future(work)
+        self._task.add_done_callback(lambda task: on_end(not task.cancelled() and task.exception() is None))
+
+    @property
+    def is_done(self) -> bool:
+        return self._task.done()
+
+    async def wait(self) -> None:
+        await asyncio.shield(self._task)
 
 
 class Feed:

@@ -4,15 +4,14 @@ The subscriber's worker gets a mirror, the publisher's an export to it. Both exi
 so that nothing the mirror demands comes too early.
 """
 
-import asyncio
 from dataclasses import dataclass
 
-from relay.plane.feed import Feed
+from relay.plane.feed import Feed, Shared
 
 
 @dataclass
 class _Mirror:
-    made: "asyncio.Future[None]"
+    made: Shared
     users: int = 0
 
 
@@ -27,12 +26,12 @@ class Mirrors:
         self._by_feed: dict[Feed, _Mirror] = {}
         self._is_gone = False
 
-    def use(self, feed: Feed) -> "asyncio.Future[None]":
-        """Count one subscription on a worker; wait for the answer (shielded) before asking for it. Undone by `release`."""
+    def use(self, feed: Feed) -> Shared:
+        """Count one subscription on a worker; wait for the answer before asking for it. Undone by `release`."""
         mirror = self._by_feed.get(feed)
         if mirror is None:
-            mirror = self._by_feed[feed] = _Mirror(asyncio.ensure_future(self._make(feed)))
-            mirror.made.add_done_callback(lambda made: self._on_made(feed, made))
+            made = Shared(self._make(feed), lambda succeeded: self._on_made(feed, made, succeeded))
+            mirror = self._by_feed[feed] = _Mirror(made)
         mirror.users += 1
         return mirror.made
 
@@ -42,14 +41,14 @@ class Mirrors:
         if mirror is None:
             return
         mirror.users -= 1
-        if mirror.users == 0 and mirror.made.done():
+        if mirror.users == 0 and mirror.made.is_done:
             self._remove(feed)
 
     def drop(self) -> None:
         """The receiver itself is gone: its exports went with it, the mirrors go with their egresses."""
         self._is_gone = True
         for feed, mirror in list(self._by_feed.items()):
-            if mirror.made.done():
+            if mirror.made.is_done:
                 self._remove(feed)
 
     async def _make(self, feed: Feed) -> None:
@@ -61,10 +60,14 @@ class Mirrors:
             feed.post_unless_over(feed.worker.remove_receiver, self._receiver)
             raise
 
-    def _on_made(self, feed: Feed, made: "asyncio.Future[None]") -> None:
-        if made.cancelled() or made.exception() is not None:
-            self._by_feed.pop(feed, None)
-        elif self._is_gone or self._by_feed[feed].users == 0:
+    def _on_made(self, feed: Feed, made: Shared, succeeded: bool) -> None:
+        mirror = self._by_feed.get(feed)
+        # It may have gone between its making and this call, even have a successor.
+        if mirror is None or mirror.made is not made:
+            return
+        if not succeeded:
+            del self._by_feed[feed]
+        elif self._is_gone or mirror.users == 0:
             self._remove(feed)
 
     def _remove(self, feed: Feed) -> None:

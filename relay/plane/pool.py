@@ -5,7 +5,6 @@ Each transport lives on one worker; receivers and egresses live with their trans
 receiver gets its packets over the rings between workers, by a mirror of the receiver.
 """
 
-import asyncio
 import dataclasses
 import itertools
 import secrets
@@ -261,7 +260,7 @@ class Plane:
         is_asked = False
         try:
             if home is not feed:
-                await asyncio.shield(receiver.mirrors.use(feed))
+                await receiver.mirrors.use(feed).wait()
                 if number not in self._egresses:
                     raise PlaneError("add_egress", E_UNKNOWN_STREAM)
             is_asked = True

@@ -28,6 +28,7 @@ COUNTS = {
     "rooms_per_customer",
     "connections_per_address",
     "waiting_connections",
+    "workers",
 }
 
 

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(180)]
 
 BOT = Path(__file__).with_name("sdk_bot.py")
 WAIT_S = 20.0
+SPREAD = ("-m", "tests.support.spread_relay", "serve", "--dev")
 DUPLICATE_IDENTITY, SERVER_SHUTDOWN = 2, 3
 
 
@@ -108,9 +109,13 @@ class Bot:
 Start = Callable[..., Awaitable[Bot]]
 
 
-@pytest.fixture
-async def relay() -> AsyncIterator[RelayProcess]:
-    async with relay_process() as process:
+@pytest.fixture(params=["one worker", "two workers"])
+async def relay(request: pytest.FixtureRequest) -> AsyncIterator[RelayProcess]:
+    """A relay; with two workers every second transport is on the other one, so that most streams cross."""
+    options: dict[str, Any] = {}
+    if request.param == "two workers":
+        options = {"command": SPREAD, "environ": {"VEIL_MEDIA_WORKERS": "2"}}
+    async with relay_process(**options) as process:
         yield process
 
 
