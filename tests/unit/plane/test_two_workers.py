@@ -83,6 +83,13 @@ def packet(seq: int, payload: bytes, *, pt: int = 111, ssrc: int = 1234) -> byte
     return struct.pack("!BBHII", 0x80, pt, seq, 960 * seq, ssrc) + payload
 
 
+async def subscribe(plane: Plane, end: End, receiver: int, **changes) -> int:
+    """Add an egress and give its demand the time to reach the publisher's worker."""
+    egress = await plane.add_egress(egress_spec(end.transport, receiver, **changes))
+    await asyncio.sleep(0.05)
+    return egress
+
+
 async def figures(plane) -> dict[str, int]:
     return (await plane.snapshot()).counters
 
@@ -130,7 +137,7 @@ async def test_audio_crosses_to_both_subscribers_by_one_copy(plane, ends):
     speaker, one, two = ends
     receiver = await plane.add_receiver(speaker.transport, receiver_spec(), Listener())
     for end in (one, two):
-        await plane.add_egress(egress_spec(end.transport, receiver, ssrc=77))
+        await subscribe(plane, end, receiver)
     for seq in range(20):
         speaker.remote.send(speaker.peer.protect(packet(seq, bytes([seq]) * 50)))
         assert [(await end.media())[12:] for end in (one, two)] == [bytes([seq]) * 50] * 2
@@ -146,7 +153,7 @@ async def test_keyframe_requests_and_reports_cross(plane, ends):
     key = b"\x90\x80\x80\x01\x10" + bytes(40)
     speaker.remote.send(speaker.peer.protect(packet(1, key, pt=96)))
     assert await heard.next() == ("bound", 0, 1234)
-    await plane.add_egress(egress_spec(watcher.transport, receiver, codecs=(VP8,)))
+    await subscribe(plane, watcher, receiver, codecs=(VP8,))
     assert struct.unpack_from("!I", await speaker.rtcp(206, 1), 4) == (1234,)
     speaker.remote.send(speaker.peer.protect_rtcp(struct.pack("!BBHIQIII", 0x80, 200, 6, 1234, 3_900_000_000 << 32, 960, 1, 1)))
     speaker.remote.send(speaker.peer.protect(packet(2, key, pt=96)))
@@ -187,7 +194,7 @@ async def test_a_mirror_comes_back_with_the_next_subscription(plane, ends):
     speaker, one, _ = ends
     receiver = await plane.add_receiver(speaker.transport, receiver_spec(), Listener())
     for turn in range(5):
-        egress = await plane.add_egress(egress_spec(one.transport, receiver, ssrc=100 + turn))
+        egress = await subscribe(plane, one, receiver, ssrc=100 + turn)
         speaker.remote.send(speaker.peer.protect(packet(turn, bytes([turn]) * 50)))
         assert (await one.media())[12:] == bytes([turn]) * 50
         await plane.remove_egress(egress)
