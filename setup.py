@@ -14,6 +14,7 @@ compiled modules go is the caller's `--build-lib` and `--build-temp` (see Makefi
 
 import contextlib
 import os
+import platform
 import re
 import sys
 from pathlib import Path
@@ -30,9 +31,11 @@ def switch(name: str, default: str = "0") -> bool:
     return os.environ.get(name, default) == "1"
 
 
-# Libraries by module; everything else needs none. ipsec-mb is linked statically (about 15 MB), so into one module only.
+# ipsec-mb exists for x86-64 alone; `cipher` is OpenSSL's elsewhere. Linked statically (about 15 MB), so into one module only.
+IPSEC_MB = ["-l:libIPSec_MB.a"] if platform.machine() == "x86_64" else []
+# Libraries by module; everything else needs none.
 LIBRARIES = {
-    "cipher": ["-l:libIPSec_MB.a", "-lcrypto"],
+    "cipher": [*IPSEC_MB, "-lcrypto"],
     "stun": ["-lcrypto"],
     "worker": ["-lpthread"],
 }

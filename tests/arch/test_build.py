@@ -12,17 +12,16 @@ import pytest
 from tests.arch.rules import ROOT
 
 
-def translate(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
-    """Run our setup.py, up to Cython, over one planted module."""
+def build(folder: Path, module: str, body: str, command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Run Python with this command line beside our setup.py and one planted module."""
     core = folder / "ext" / "relaycore"
     core.mkdir(parents=True)
     (core / "__init__.py").write_text("")
-    (core / "planted.pyx").write_text(f"# cython: language_level=3\n{body}")
+    (core / f"{module}.pyx").write_text(f"# cython: language_level=3\n{body}")
     shutil.copy(ROOT / "setup.py", folder)
-    environ = {**os.environ, "RELAY_JOBS": "0", "VEIL_MODULES": "planted"}
-    # `--name` makes setuptools stop after the translation, which is where hints are printed.
+    environ = {**os.environ, "RELAY_JOBS": "0", "VEIL_MODULES": module}
     return subprocess.run(
-        [sys.executable, "setup.py", "--name"],
+        [sys.executable, *command],
         cwd=folder,
         env=environ,
         capture_output=True,
@@ -30,6 +29,52 @@ def translate(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+def translate(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
+    """Run our setup.py, up to Cython, over one planted module."""
+    # `--name` makes setuptools stop after the translation, which is where hints are printed.
+    return build(folder, "planted", body, ("setup.py", "--name"))
+
+
+def cipher_links(folder: Path, machine: str) -> list[str]:
+    """Return what our setup.py links into `cipher` on such a machine."""
+    probe = (
+        "import platform, runpy, setuptools; "
+        f"platform.machine = lambda: {machine!r}; "
+        "setuptools.setup = lambda **given: print(*given['ext_modules'][0].extra_link_args); "
+        "runpy.run_path('setup.py')"
+    )
+    done = build(folder, "cipher", "def g():\n    pass\n", ("-c", probe))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()
+
+
+def packages_for(folder: Path, machine: str) -> list[str]:
+    """Return the Debian packages that our script names on such a machine, where it cannot install them itself."""
+    (folder / "uname").write_text(f"#!/bin/sh\necho {machine}\n")
+    (folder / "python3").symlink_to(sys.executable)
+    (folder / "uname").chmod(0o755)
+    bash = shutil.which("bash")
+    assert bash is not None
+    done = subprocess.run(
+        [bash, ROOT / "scripts" / "system-packages.sh", "run"],
+        env={"PATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr.rpartition(":")[2].split()
+
+
+@pytest.mark.parametrize(("machine", "has_ipsec_mb"), [("x86_64", True), ("aarch64", False)])
+def test_ipsec_mb_is_asked_for_where_it_exists(tmp_path: Path, machine: str, has_ipsec_mb: bool) -> None:
+    links = cipher_links(tmp_path, machine)
+    assert "-lcrypto" in links and ("-l:libIPSec_MB.a" in links) == has_ipsec_mb
+    packages = packages_for(tmp_path, machine)
+    assert "libssl-dev" in packages and ("libipsec-mb-dev" in packages) == has_ipsec_mb
 
 
 def test_a_performance_hint_stops_the_build(tmp_path: Path) -> None:
