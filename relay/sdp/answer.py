@@ -192,11 +192,12 @@ class _AnswerWriter:
         self._local = local
         self._setup = setup
         self._options = options
-        sending = [options.get(section.mid, TrackOptions()) for section in offered.sending if section.kind == "audio"]
+        audio = [section for section in offered.sending if section.kind == "audio"]
+        sending = [options.get(section.mid, TrackOptions()) for section in audio]
         # RFC 8859 wants one fmtp per payload type in a bundle, and Opus has one payload type for all: a track that
         # needs silence kept or both channels decides for its neighbours, who lose only some bits.
         self._has_dtx = all(choice.dtx for choice in sending)
-        self._is_stereo = any(choice.stereo for choice in sending)
+        self._is_stereo = any(choice.stereo for choice in sending) or any(section.sends_stereo for section in audio)
         self._formats: dict[int, PayloadFormat] = {}
         self.accepted: list[str] = []
         self.extensions: dict[str, int] = {}
@@ -307,4 +308,5 @@ def _published(rtp: RtpSection, codecs: tuple[Codec, ...], rids: tuple[str, ...]
         rids,
         ssrcs,
         tuple(rtp.rtx_ssrc_of.get(ssrc, 0) for ssrc in ssrcs),
+        rtp.sends_stereo,
     )

@@ -104,6 +104,7 @@ class PublishedMedia:
     `codecs` in the client's order of preference: browsers send the first. `rids` from low to high, empty without
     simulcast. `ssrcs` are those announced, with `rtx_ssrcs` beside them by place (0 = none announced); both empty
     where the client announces none, as browsers with rids do. `msid_stream` may be "-", `msid_track` may be "".
+    `stereo`: the client itself says that the two channels of its Opus differ.
     """
 
     mid: str
@@ -115,6 +116,7 @@ class PublishedMedia:
     rids: tuple[str, ...]
     ssrcs: tuple[int, ...]
     rtx_ssrcs: tuple[int, ...]
+    stereo: bool = False
 
 
 @dataclass(frozen=True, slots=True)

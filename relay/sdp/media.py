@@ -82,6 +82,11 @@ class RtpSection:
     def is_sending(self) -> bool:
         return self.direction in ("sendrecv", "sendonly")
 
+    @property
+    def sends_stereo(self) -> bool:
+        """True when it says that the channels of its Opus differ (RFC 7587 §6.1); `stereo` would ask for ours."""
+        return any(each.name == "opus" and each.parameter("sprop-stereo") == "1" for each in self.formats)
+
     @cached_property
     def primary_ssrcs(self) -> tuple[int, ...]:
         """SSRCs of media, without those a group gives to repair; in the order of a SIM group where there is one."""

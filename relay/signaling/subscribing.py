@@ -41,6 +41,7 @@ class View:
     publisher_sid: str
     ssrc: int
     rtx_ssrc: int | None
+    is_stereo: bool
     mid: str = ""
     # What the client agreed to take; empty before and where it takes nothing.
     codecs: tuple[Codec, ...] = ()
@@ -91,7 +92,14 @@ class SubscriberSide:
             return
         rtx_ssrc = _random_ssrc() if publication.is_video else None
         self._views[publication.sid] = View(
-            publication.sid, publication.is_video, carried, publication.publisher_sid, _random_ssrc(), rtx_ssrc
+            publication.sid,
+            publication.is_video,
+            carried,
+            publication.publisher_sid,
+            _random_ssrc(),
+            rtx_ssrc,
+            # Either is enough: browsers announce it, and a client that is no browser may say it in its offer alone.
+            publication.stereo or carried.media.stereo,
         )
         self._dirty.set()
 
@@ -160,6 +168,7 @@ class SubscriberSide:
                     ssrc=view.ssrc,
                     rtx_ssrc=view.rtx_ssrc,
                     cname=self._cname(view),
+                    stereo=view.is_stereo,
                 )
 
     async def _negotiate(self) -> None:

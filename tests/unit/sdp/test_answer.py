@@ -402,6 +402,20 @@ def test_opus_asks_for_silence_unless_told_and_for_stereo_on_request():
     ]
 
 
+def test_a_client_that_sends_both_channels_is_asked_for_them():
+    mono, stereo = "a=fmtp:111 stereo=1;useinbandfec=1", "a=fmtp:111 useinbandfec=1;sprop-stereo=1"
+    text = offer(
+        *(section("audio", mid, "111", "a=rtpmap:111 opus/48000/2", fmtp) for mid, fmtp in (("0", mono), ("1", stereo)))
+    )
+    answered = answer(text)
+    assert [media.stereo for media in answered.tracks] == [False, True]
+    assert opus_lines(answered) == ["111 minptime=10;useinbandfec=1;usedtx=1;stereo=1"] * 2
+    assert (
+        opus_lines(answer(text.replace("sprop-stereo=1", "sprop-stereo=0")))
+        == ["111 minptime=10;useinbandfec=1;usedtx=1"] * 2
+    )
+
+
 def test_one_payload_type_has_one_format_line_over_the_bundle():
     text = offer(audio("0"), audio("1"), audio("2", direction="recvonly"))
     answered = answer(text, {"1": TrackOptions(stereo=True, dtx=False)})

@@ -272,6 +272,20 @@ async def test_a_track_is_in_the_roster_before_it_is_offered(connect, vector: st
         assert f"a=msid:{ana.sid}|{sid} {sid}\r\n" in ours.sdp
 
 
+@pytest.mark.parametrize(("announced", "offered"), [(True, False), (False, True), (False, False)])
+async def test_stereo_reaches_the_subscriber(connect, announced: bool, offered: bool) -> None:
+    ana, bo = await connect("ana"), await connect("bo")
+    await accept(bo, await bo.until("offer"))
+    await ana.publish(CHROMIUM["audio"], type=AUDIO, stereo=announced)
+    sdp = recorded("chromium_sendrecv")
+    await ana.send(**offer(sdp.replace("useinbandfec=1", "useinbandfec=1;sprop-stereo=1") if offered else sdp))
+    answer = (await ana.until("answer")).sdp
+    ours = (await bo.until("offer", lambda o: o.mid_to_track_id)).sdp
+    is_stereo = announced or offered
+    assert (";stereo=1" in answer) == is_stereo
+    assert (";stereo=1;sprop-stereo=1\r\n" in ours) == is_stereo == ("stereo" in ours)
+
+
 async def test_a_track_whose_section_stops_sending_is_unpublished(connect) -> None:
     ana, bo = await connect("ana"), await connect("bo")
     await accept(bo, await bo.until("offer"))
