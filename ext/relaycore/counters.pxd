@@ -49,6 +49,11 @@ ctypedef struct Counters:
     uint64_t export_dropped_audio
     uint64_t imported              # packets that came from other workers
     uint64_t exchange_unknown      # records and signals for a receiver that is gone
+    uint64_t policed               # above its sender's limits
+    uint64_t police_reserved       # above them too, but audio or RTCP
+    uint64_t shed_layers           # packets of upper temporal layers left out under overload
+    uint64_t shed_video            # packets of any video left out
+    uint64_t overload_rises
     uint64_t by_error[32]          # index = -code, reason of every dropped datagram
     uint64_t stage_ticks[6]        # by stages.STAGE_*, of sampled turns
     uint64_t stage_packets[6]

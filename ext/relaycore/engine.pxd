@@ -73,6 +73,11 @@ cdef void engine_join(Engine* e, Exchange* x, uint32_t number) noexcept nogil
 cdef bint engine_exchange(Engine* e, int64_t now_ns) noexcept nogil
 # Runs what is due and fills the outbox; returns the time of the next call in ns (absolute). Call again after draining when the outbox was full.
 cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil
+# What each peer may send (0 = no limit), and the lag at which video is left out (0 = never).
+cdef void engine_set_limits(Engine* e, uint32_t packets_per_s, uint64_t bits_per_s, int64_t overload_ns) noexcept nogil
+# What came last had waited so long before engine_receive.
+cdef void engine_lag(Engine* e, int64_t lag_ns, int64_t now_ns) noexcept nogil
+cdef int engine_overload(const Engine* e) noexcept nogil              # overload.OverloadLevel
 cdef void engine_set_snapshot(Engine* e, Snapshot* s) noexcept nogil
 cdef Counters* engine_counters(Engine* e) noexcept nogil
 cdef uint32_t engine_transport_count(const Engine* e) noexcept nogil

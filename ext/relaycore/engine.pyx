@@ -19,7 +19,10 @@ from relaycore.mailbox cimport (
 from relaycore.mirrors cimport export_add, export_remove, mirror_add, mirror_demand, mirrors_exchange, mirrors_run
 from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_put
 from relaycore.receive cimport receive_datagram
-from relaycore.reports cimport count_error, request_keyframe, run_timers
+from relaycore.reports cimport count_error, run_timers
+from relaycore.requests cimport request_keyframe
+from relaycore.overload cimport overload_feel
+from relaycore.police cimport police_set
 from relaycore.ready cimport mark_ready
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
@@ -60,6 +63,7 @@ cdef void engine_free(Engine* e) noexcept nogil:
 
 
 cdef void engine_receive(Engine* e, Slot* slot, const SockAddr* remote, uint16_t socket_index, int64_t now_ns) noexcept nogil:
+    e.now_ns = now_ns
     receive_datagram(e, slot, remote, socket_index, now_ns)
 
 
@@ -69,6 +73,21 @@ cdef Counters* engine_counters(Engine* e) noexcept nogil:
 
 cdef uint32_t engine_transport_count(const Engine* e) noexcept nogil:
     return e.transport_count
+
+
+cdef void engine_set_limits(Engine* e, uint32_t packets_per_s, uint64_t bits_per_s, int64_t overload_ns) noexcept nogil:
+    police_set(&e.police, packets_per_s, bits_per_s)
+    e.overload.limit_ns = overload_ns
+
+
+cdef void engine_lag(Engine* e, int64_t lag_ns, int64_t now_ns) noexcept nogil:
+    cdef uint8_t level = e.overload.level
+    if overload_feel(&e.overload, lag_ns, now_ns) and e.overload.level > level:
+        e.counters.overload_rises += 1
+
+
+cdef int engine_overload(const Engine* e) noexcept nogil:
+    return e.overload.level
 
 
 cdef void engine_set_snapshot(Engine* e, Snapshot* s) noexcept nogil:
@@ -81,6 +100,7 @@ cdef void engine_join(Engine* e, Exchange* x, uint32_t number) noexcept nogil:
 
 
 cdef bint engine_exchange(Engine* e, int64_t now_ns) noexcept nogil:
+    e.now_ns = now_ns
     return False if e.exchange == NULL else mirrors_exchange(e, now_ns)
 
 
@@ -88,6 +108,7 @@ cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil:
     """Run due timers and send what waits, as far as the outbox has room; return when to call again."""
     cdef int32_t owner
     cdef int64_t next_ns
+    e.now_ns = now_ns
     if e.mirrors_due_ns and e.mirrors_due_ns <= now_ns:
         mirrors_run(e, now_ns)
     while e.outbox.count < OUTBOX_MAX - POLL_MARGIN:
@@ -332,6 +353,7 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
 
 cdef void engine_command(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
     cdef Event event
+    e.now_ns = now_ns
     memset(&event, 0, sizeof(event))
     event.kind = EV_ACK
     event.number = c.number

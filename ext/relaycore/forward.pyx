@@ -14,7 +14,8 @@ from relaycore.pacer cimport pacer_media_due, pacer_repair_due
 from relaycore.projection cimport (
     PROJECTION_WINDOW, projection_drop, projection_map, projection_rebase, projection_sent, projection_ts,
 )
-from relaycore.reports cimport count_error, expedite_report, is_sendable, request_keyframe
+from relaycore.reports cimport count_error, expedite_report, is_sendable
+from relaycore.requests cimport request_keyframe
 from relaycore.resend cimport resend_next
 from relaycore.ready cimport mark_ready, take_ready
 from relaycore.routes cimport (
@@ -358,6 +359,7 @@ cdef void forward_ready(Engine* e, int64_t now_ns) noexcept nogil:
     cdef int32_t batch[8]
     cdef int n = take_ready(e, batch, READY_BATCH)
     cdef int i
+    cdef int64_t since_ns
     cdef Transport* t
     cdef uint64_t began = stage_begin(&e.counters)
     cdef uint64_t before = e.counters.rtp_forwarded
@@ -365,5 +367,9 @@ cdef void forward_ready(Engine* e, int64_t now_ns) noexcept nogil:
     for i in range(n):
         t = e.transports[batch[i]]
         t.is_ready = 0
+        since_ns = t.ready_since_ns
         _forward_queue(e, t, now_ns)
+        # What found no room goes on waiting.
+        if t.is_ready:
+            t.ready_since_ns = since_ns
     stage_end(&e.counters, STAGE_ROUTE, began, e.counters.rtp_forwarded - before)

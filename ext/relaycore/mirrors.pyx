@@ -20,7 +20,8 @@ from relaycore.forward cimport route_packet
 from relaycore.hdrext cimport EXT_COUNT
 from relaycore.history cimport SOURCE_MS, source_trim
 from relaycore.mailbox cimport MirrorCommand
-from relaycore.reports cimport request_keyframe, spread_sender_info
+from relaycore.reports cimport spread_sender_info
+from relaycore.requests cimport request_keyframe
 from relaycore.routes cimport (
     Egress, Encoding, Engine, Export, NO_INDEX, PacketFacts, Receiver, RtpStream, add_mirror, find_receiver, free_stream,
 )

@@ -1,7 +1,9 @@
 """When to ask a publisher again; the contract stands in nack.pxd.
 
-The first request goes out at the end of the batch in which the gap was seen, later ones after the time that a repair takes
-(measured from asking to getting, where one request was made: Karn's rule), at most NACK_TRIES in all.
+The first request goes out at the end of the batch in which the gap was seen, on paths that reorder a few milliseconds later;
+further ones after the time that a repair takes (measured from asking to getting, where one request was made: Karn's rule), at
+most NACK_TRIES in all. A publisher without a repair stream repeats packets under their own numbers: what comes later than any
+reordering is taken for that.
 """
 cimport cython
 from libc.stdint cimport uint16_t, int32_t, int64_t
@@ -12,6 +14,8 @@ cdef enum:
     RTT_UNKNOWN_MS = 100
     RETRY_FLOOR_MS = 20
     RETRY_SLACK_MS = 10            # a repair waits for the publisher's next pacing turn
+    REORDER_LIMIT_MS = 10          # waiting longer for stragglers would cost real losses more than it saves
+    REORDER_MEMORY = 32            # losses by which the allowance is forgotten
 
 
 cdef inline int64_t _retry_ns(const NackTracker* n) noexcept nogil:
@@ -25,14 +29,27 @@ cdef void _break_off(NackTracker* n) noexcept nogil:
     n.gave_up = 1
 
 
-cdef bint _fill(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil:
-    """Strike a packet off the list; true when it had been asked for."""
+cdef bint _note_filled(NackTracker* n, const MissingPacket* m, bint is_repair, int64_t now_ns) noexcept nogil:
+    """Learn from how a missing packet came; true when it had been lost."""
+    cdef int64_t late_ns = now_ns - m.since_ns
+    cdef int64_t sample
+    if not is_repair and late_ns <= ms(REORDER_LIMIT_MS):
+        n.reorder_ns = max(n.reorder_ns, late_ns)
+        return False
+    n.reorder_ns -= (n.reorder_ns + REORDER_MEMORY - 1) // REORDER_MEMORY
+    if m.tries == 1:
+        sample = now_ns - m.asked_ns
+        n.rtt_ns = sample if n.rtt_ns == 0 else n.rtt_ns + (sample - n.rtt_ns) // 8
+    return m.tries > 0
+
+
+cdef bint _fill(NackTracker* n, int64_t ext_seq, bint is_repair, int64_t now_ns) noexcept nogil:
+    """Strike a packet off the list; true when it had been lost."""
     cdef int low = 0
     cdef int high = n.count
     cdef int middle
     cdef MissingPacket* m
-    cdef int64_t sample
-    cdef bint was_asked
+    cdef bint was_lost
     while low < high:
         middle = (low + high) >> 1
         if n.missing[middle].ext_seq < ext_seq:
@@ -42,27 +59,25 @@ cdef bint _fill(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil:
     if low == n.count or n.missing[low].ext_seq != ext_seq:
         return False
     m = &n.missing[low]
-    was_asked = m.tries > 0
-    if m.tries == 1:
-        sample = now_ns - m.asked_ns
-        n.rtt_ns = sample if n.rtt_ns == 0 else n.rtt_ns + (sample - n.rtt_ns) // 8
+    was_lost = _note_filled(n, m, is_repair, now_ns)
     n.count -= 1
     memmove(m, m + 1, <size_t>(n.count - low) * sizeof(MissingPacket))
     if n.count == 0:
         n.due_ns = 0
-    return was_asked
+    return was_lost
 
 
-cdef bint nack_received(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcept nogil:
+cdef bint nack_received(NackTracker* n, int64_t ext_seq, bint is_repair, int64_t now_ns) noexcept nogil:
     cdef int64_t i
     if not n.started:
         n.started = 1
         n.highest = ext_seq
         return False
     if ext_seq <= n.highest:
-        return _fill(n, ext_seq, now_ns)
+        return _fill(n, ext_seq, is_repair, now_ns)
     if ext_seq - n.highest - 1 + n.count > NACK_PLACES:
         _break_off(n)
+        n.lost_seq = ext_seq - 1
     else:
         for i in range(n.highest + 1, ext_seq):
             n.missing[n.count].ext_seq = i
@@ -70,7 +85,8 @@ cdef bint nack_received(NackTracker* n, int64_t ext_seq, int64_t now_ns) noexcep
             n.missing[n.count].asked_ns = 0
             n.missing[n.count].tries = 0
             n.count += 1
-            n.due_ns = now_ns
+            if n.due_ns == 0 or n.due_ns > now_ns + n.reorder_ns:
+                n.due_ns = now_ns + n.reorder_ns
     n.highest = ext_seq
     return False
 
@@ -85,10 +101,11 @@ cdef int nack_collect(NackTracker* n, int64_t now_ns, uint16_t* out, int cap) no
     n.due_ns = 0
     for i in range(n.count):
         m = &n.missing[i]
-        due = m.since_ns if m.tries == 0 else m.asked_ns + retry_ns
+        due = m.since_ns + n.reorder_ns if m.tries == 0 else m.asked_ns + retry_ns
         if due <= now_ns:
             if m.tries >= NACK_TRIES or now_ns - m.since_ns > ms(NACK_AGE_MS):
                 n.gave_up = 1
+                n.lost_seq = m.ext_seq
                 continue
             if asked < cap:
                 out[asked] = <uint16_t>(m.ext_seq & 0xffff)
@@ -113,8 +130,9 @@ cdef class NackFace:
     def __cinit__(self):
         memset(&self.n, 0, sizeof(NackTracker))
 
-    def received(self, int64_t ext_seq, int64_t now_ns):
-        nack_received(&self.n, ext_seq, now_ns)
+    def received(self, int64_t ext_seq, int64_t now_ns, bint is_repair=False):
+        """Note a packet; true when it had been lost."""
+        return bool(nack_received(&self.n, ext_seq, is_repair, now_ns))
 
     def collect(self, int64_t now_ns, int cap=64):
         """Return the 16-bit numbers to ask for now."""
@@ -137,6 +155,14 @@ cdef class NackFace:
     @property
     def rtt_ns(self):
         return self.n.rtt_ns
+
+    @property
+    def reorder_ns(self):
+        return self.n.reorder_ns
+
+    @property
+    def lost_seq(self):
+        return self.n.lost_seq
 
     def take_gave_up(self):
         """Return whether something was given up since the last call."""

@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, uint32_t
 from libc.stdlib cimport free, malloc
 from relaycore.errs cimport E_MEMORY, E_OK
+from relaycore.overload cimport overload_hear
 from relaycore.routes cimport Engine, NO_INDEX, Transport
 
 cdef enum:
@@ -12,6 +13,7 @@ cdef void mark_ready(Engine* e, Transport* t) noexcept nogil:
     if t.is_ready:
         return
     t.is_ready = 1
+    t.ready_since_ns = e.now_ns
     e.ready[(e.ready_head + e.ready_count) & (e.ready_capacity - 1)] = t.index
     e.ready_count += 1
 
@@ -23,6 +25,7 @@ cdef int take_ready(Engine* e, int32_t* out, int most) noexcept nogil:
         e.ready_head = (e.ready_head + 1) & (e.ready_capacity - 1)
         e.ready_count -= 1
         if out[n] != NO_INDEX:
+            overload_hear(&e.overload, e.now_ns - e.transports[out[n]].ready_since_ns)
             n += 1
     return n
 

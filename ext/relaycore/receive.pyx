@@ -4,170 +4,48 @@ Nothing here trusts a byte before its authentication: an unknown address gets in
 MESSAGE-INTEGRITY alone, an SSRC by a packet whose tag is right and whose MID, RID or SSRC a receiver expects.
 """
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
-from libc.stdlib cimport calloc, malloc
+from libc.stdlib cimport calloc
 from libc.string cimport memcmp, memcpy, memset
-from relaycore.be cimport get_u16
+from relaycore.be cimport get_u16, get_u32
+from relaycore.checks cimport receive_check, receive_dtls
 from relaycore.demux cimport KIND_DTLS, KIND_RTCP, KIND_RTP, KIND_STUN, demux_datagram
 from relaycore.errs cimport (
-    E_AUTH, E_FORMAT, E_LIMIT, E_OK, E_REPLAY, E_STATE, E_TOO_OLD, E_UNKNOWN_PEER, E_UNKNOWN_STREAM, E_UNKNOWN_TRANSPORT,
+    E_AUTH, E_FORMAT, E_LIMIT, E_OK, E_REPLAY, E_STATE, E_TOO_OLD, E_UNKNOWN_PEER, E_UNKNOWN_STREAM,
 )
 from relaycore.forward cimport route_packet
 from relaycore.hdrext cimport (
     EXT_AUDIO_LEVEL, EXT_DD, EXT_MID, EXT_REPAIRED_RID, EXT_RID, EXT_TWCC, ExtElement, ExtView, parse_hdrext,
 )
-from relaycore.icelite cimport ICE_NO_TUPLE, ice_on_check
-from relaycore.mailbox cimport (
-    CodecEntry, EV_DTLS, EV_ICE_CHECK, Event, mailbox_event_count,
-)
+from relaycore.icelite cimport ICE_NO_TUPLE
+from relaycore.keyframes cimport keyframe_count
+from relaycore.mailbox cimport CodecEntry
 from relaycore.nack cimport NackTracker, nack_received
-from relaycore.outbox cimport outbox_put
+from relaycore.overload cimport SHED_ALL, SHED_NOT, shed_judge
 from relaycore.playout cimport gauge_loss
+from relaycore.police cimport police_admits, police_admits_reserved
 from relaycore.reports cimport (
-    TWCC_INTERVAL_MS, count_error, emit_selected, expedite_report, receive_rtcp, request_keyframe, tell_encoding, update_reception,
+    TWCC_INTERVAL_MS, count_error, expedite_report, receive_rtcp, tell_encoding, update_reception,
 )
+from relaycore.requests cimport is_wanted, request_keyframe
 from relaycore.routes cimport (
     Egress, Encoding, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
-    add_stream, emit, find_by_tuple, find_by_ufrag, find_stream, forget_tuple, remember_tuple, retire_credentials, schedule,
+    add_stream, find_by_tuple, find_stream, schedule,
 )
 from relaycore.rtp cimport RtpHeader, parse_rtp, take_rtp_padding
-from relaycore.slab cimport SLOT_LARGE_BYTES, SLOT_SMALL_BYTES, Slot, slab_take, slot_drop
+from relaycore.slab cimport SLOT_LARGE_BYTES, Slot, slot_drop
 from relaycore.srtp cimport SrtpRxState, srtp_unprotect_rtcp, srtp_unprotect_rtp
 from relaycore.srtpindex cimport check_index, guess_index, mark_index
 from relaycore.stages cimport STAGE_DEMUX, STAGE_ROUTE, STAGE_UNPROTECT, stage_begin, stage_end
-from relaycore.stun cimport (
-    SockAddr, StunRequest, check_stun_integrity, parse_stun_request, write_stun_error, write_stun_success,
-)
+from relaycore.stun cimport SockAddr
 from relaycore.twcc cimport TwccRecorder, twcc_record
 from relaycore.units cimport ms
 from relaycore.views cimport DdStructure, view_packet
 
 
 cdef enum:
-    # DTLS is not authenticated here, and retransmits by itself: one transport gets 2,000 datagrams a second, 512 at once
-    # (19 Mbit/s of data channels), all together half of the event ring, so that they cost nobody their state events.
-    DTLS_PACE_NS = 500000
-    DTLS_BURST_MS = 256
-    DTLS_EVENTS = 3072
     FRAME_GAP_MS = 500             # longer is a pause, not a frame rate
     FRAME_SMOOTHING = 16
     OSN_BYTES = 2                  # original sequence number in front of a retransmission's payload (RFC 4588 section 4)
-
-
-# --- STUN -----------------------------------------------------------------------------------------------------------
-
-cdef void _answer(Engine* e, Transport* t, const StunRequest* r, int code, const SockAddr* remote, uint16_t socket_index,
-                  const uint8_t* password, uint8_t password_bytes) noexcept nogil:
-    """Answer an authenticated check from the socket it came in on: success (code 0) or an error."""
-    cdef Slot* slot = slab_take(e.slab, SLOT_SMALL_BYTES)
-    cdef int n
-    if slot == NULL:
-        e.counters.slots_exhausted += 1
-        return
-    if code == 0:
-        n = write_stun_success(slot.data, slot.capacity, r.transaction_id, remote, password, password_bytes)
-    else:
-        n = write_stun_error(slot.data, slot.capacity, r, code, password, password_bytes)
-    if n > 0:
-        slot.length = <uint16_t>n
-        e.outbox.next_run += 1
-        n = outbox_put(e.outbox, slot, remote, socket_index, e.outbox.next_run, t.id)
-    if n < 0:
-        count_error(e, n)
-        slot_drop(e.slab, slot)
-
-
-cdef void _receive_stun(Engine* e, const uint8_t* buf, Py_ssize_t n, const SockAddr* remote, uint16_t socket_index,
-                        int64_t now_ns) noexcept nogil:
-    cdef StunRequest r
-    cdef Transport* t
-    cdef const uint8_t* password
-    cdef uint8_t password_bytes
-    cdef SockAddr evicted[8]
-    cdef uint16_t evicted_socket[8]
-    cdef int i, index
-    cdef int selected_changed = 0
-    cdef bint first, is_current
-    cdef Event event
-    cdef int code = parse_stun_request(buf, n, &r)
-    e.counters.stun_received += 1
-    if code == 0 and (r.username == NULL or r.integrity_offset == 0):
-        code = E_AUTH
-    t = NULL
-    if code == 0:
-        t = find_by_ufrag(e, r.username, r.local_ufrag_bytes)
-        if t == NULL:
-            code = E_UNKNOWN_TRANSPORT
-    if code < 0:
-        # Silence, not an error answer: nobody is to learn which ufrags exist, nor to use us as a reflector.
-        e.counters.stun_refused += 1
-        count_error(e, code)
-        return
-    is_current = r.local_ufrag_bytes == t.ice.ufrag_bytes and memcmp(r.username, t.ice.ufrag, t.ice.ufrag_bytes) == 0
-    password = &t.ice.password[0] if is_current else &t.ice.previous_password[0]
-    password_bytes = t.ice.password_bytes if is_current else t.ice.previous_password_bytes
-    code = check_stun_integrity(buf, n, &r, password, password_bytes)
-    if code < 0:
-        e.counters.stun_refused += 1
-        count_error(e, code)
-        return
-    if is_current:
-        retire_credentials(e, t)
-    if r.unknown_count:
-        _answer(e, t, &r, 420, remote, socket_index, password, password_bytes)
-        return
-    if r.ice_controlling == 0:
-        # We are lite, so always controlled (RFC 8445 section 6.1.1): the peer has to take the other role.
-        _answer(e, t, &r, 487, remote, socket_index, password, password_bytes)
-        return
-    for i in range(8):
-        evicted[i] = t.ice.tuples[i].remote
-        evicted_socket[i] = t.ice.tuples[i].socket_index
-    first = t.ice.selected == ICE_NO_TUPLE and not t.ever_selected
-    index = ice_on_check(&t.ice, remote, socket_index, r.priority, r.use_candidate, now_ns, &selected_changed)
-    if index < 0:
-        count_error(e, index)
-        e.counters.stun_refused += 1
-        return
-    if memcmp(&evicted[index], remote, sizeof(SockAddr)) != 0 or evicted_socket[index] != socket_index:
-        if evicted[index].family:
-            forget_tuple(e, t, &evicted[index], evicted_socket[index])
-    # At every check, not only the first: an address that another transport claimed meanwhile comes back to who uses it.
-    remember_tuple(e, t, remote, socket_index)
-    if first and t.dtls_tuple == ICE_NO_TUPLE and not t.told_check:
-        memset(&event, 0, sizeof(event))
-        event.kind = EV_ICE_CHECK
-        event.transport = t.id
-        event.now_ns = now_ns
-        t.told_check = 1 if emit(e, &event) >= 0 else 0
-    _answer(e, t, &r, 0, remote, socket_index, password, password_bytes)
-    e.counters.stun_answered += 1
-    if selected_changed:
-        emit_selected(e, t, now_ns)
-
-
-# --- DTLS -----------------------------------------------------------------------------------------------------------
-
-cdef void _receive_dtls(Engine* e, Transport* t, int tuple_index, const Slot* slot, int64_t now_ns) noexcept nogil:
-    cdef Event event
-    e.counters.dtls_received += 1
-    t.dtls_tuple = tuple_index
-    if t.dtls_paid_ns < now_ns:
-        t.dtls_paid_ns = now_ns
-    if t.dtls_paid_ns - now_ns > ms(DTLS_BURST_MS) or mailbox_event_count(e.mailbox) >= DTLS_EVENTS:
-        e.counters.events_dropped += 1
-        return
-    t.dtls_paid_ns += DTLS_PACE_NS
-    memset(&event, 0, sizeof(event))
-    event.kind = EV_DTLS
-    event.transport = t.id
-    event.now_ns = now_ns
-    event.payload = <uint8_t*>malloc(slot.length)
-    if event.payload == NULL:
-        e.counters.events_dropped += 1
-        return
-    memcpy(event.payload, slot.data, slot.length)
-    event.payload_bytes = slot.length
-    emit(e, &event)
 
 
 # --- binding an SSRC to a receiver (RFC 9143 section 9.2, RFC 8852) ---------------------------------------------------
@@ -314,7 +192,7 @@ cdef void _mark_active(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns)
         return
     enc.active = 1
     tell_encoding(e, r, encoding, now_ns)
-    if enc.request_pending:
+    if enc.request_pending or enc.keyframes.is_owed:
         request_keyframe(e, r, encoding, now_ns)
 
 
@@ -439,13 +317,13 @@ cdef RtpStream* _take_repaired(Engine* e, Receiver* r, const RtpStream* repair, 
     return s
 
 
-cdef void _feed_nack(Engine* e, Transport* t, RtpStream* s, int64_t ext_seq, int64_t now_ns) noexcept nogil:
+cdef void _feed_nack(Engine* e, Transport* t, RtpStream* s, int64_t ext_seq, bint is_repair, int64_t now_ns) noexcept nogil:
     """Note what arrived of a stream of video, and when to ask for what did not."""
     if s.nack == NULL:
         s.nack = <NackTracker*>calloc(1, sizeof(NackTracker))
         if s.nack == NULL:
             return
-    if nack_received(s.nack, ext_seq, now_ns):
+    if nack_received(s.nack, ext_seq, is_repair, now_ns):
         gauge_loss(&s.losses, now_ns)
     if s.nack.gave_up and s.nack.due_ns == 0:
         s.nack.due_ns = now_ns
@@ -465,8 +343,10 @@ cdef int _read_media(Receiver* r, RtpStream* s, Slot* slot, PacketFacts* f) noex
     return _view(s, f, slot.data + f.rtp.payload_offset) if r.spec.is_video else E_OK
 
 
-cdef void _count_media(Receiver* r, RtpStream* s, const PacketFacts* f, int64_t now_ns) noexcept nogil:
+cdef void _count_media(Transport* t, Receiver* r, RtpStream* s, const PacketFacts* f, int64_t now_ns) noexcept nogil:
     """Keep the figures of a stream that depend on what its packets say."""
+    cdef Encoding* enc = &r.encodings[s.encoding]
+    cdef bint starts = f.view.keyframe and f.view.start_of_frame
     if not r.spec.is_video:
         s.frames += 1
         if f.extensions.present >> EXT_AUDIO_LEVEL & 1 and f.extensions.by_kind[EXT_AUDIO_LEVEL].bytes >= 1:
@@ -477,10 +357,42 @@ cdef void _count_media(Receiver* r, RtpStream* s, const PacketFacts* f, int64_t 
         if s.last_frame_ns and now_ns - s.last_frame_ns < ms(FRAME_GAP_MS):
             s.frame_interval_ns += (now_ns - s.last_frame_ns - s.frame_interval_ns) // FRAME_SMOOTHING
         s.last_frame_ns = now_ns
-    if f.view.keyframe and f.view.start_of_frame:
+    keyframe_count(&enc.keyframes, &t.keyframe_budget, f.rtp.rtp_ts, starts, f.rtp.payload_bytes)
+    if starts:
         s.keyframes += 1
-        r.encodings[s.encoding].last_keyframe_ns = now_ns
-        r.encodings[s.encoding].request_pending = 0
+        s.keyframe_seq = max(s.keyframe_seq, f.ext_seq)
+        enc.last_keyframe_ns = now_ns
+        enc.request_pending = 0
+
+
+cdef void _turn(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
+    """A stream stands still under overload, or goes on: whoever is shown it starts over at a keyframe."""
+    cdef Egress* g
+    cdef uint32_t i
+    for i in range(r.egress_count):
+        g = e.egresses[r.egresses[i]]
+        g.start_queued = <uint8_t>(g.start_queued & ~(1u << <uint32_t>encoding))
+        if g.current == encoding:
+            g.source = NULL
+    if is_wanted(e, r, encoding):
+        request_keyframe(e, r, encoding, now_ns)
+
+
+cdef bint _is_shed(Engine* e, Receiver* r, PacketFacts* f, int64_t now_ns) noexcept nogil:
+    """Leave out what an overloaded relay does not carry; true when the packet goes nowhere."""
+    cdef bint turned = False
+    cdef int verdict = shed_judge(&r.encodings[f.encoding].shedding, e.overload.level, &f.view, f.rtp.rtp_ts, f.ext_seq, &turned)
+    if turned:
+        _turn(e, r, f.encoding, now_ns)
+    if verdict == SHED_NOT:
+        return False
+    if verdict == SHED_ALL:
+        e.counters.shed_video += 1
+        return True
+    e.counters.shed_layers += 1
+    f.rtp.payload_bytes = 0
+    memset(&f.view, 0, sizeof(f.view))
+    return False
 
 
 cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int64_t now_ns) noexcept nogil:
@@ -513,7 +425,7 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
         if s == NULL:
             return
     if r.spec.is_video:
-        _feed_nack(e, t, s, f.ext_seq, now_ns)
+        _feed_nack(e, t, s, f.ext_seq, s != a.stream, now_ns)
     f.encoding = s.encoding
     memset(&f.view, 0, sizeof(f.view))
     if f.rtp.payload_bytes == 0:
@@ -526,8 +438,10 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
             f.rtp.payload_bytes = 0
             memset(&f.view, 0, sizeof(f.view))
     if f.rtp.payload_bytes:
-        _count_media(r, s, f, now_ns)
+        _count_media(t, r, s, f, now_ns)
         _mark_active(e, r, s.encoding, now_ns)
+    if r.spec.is_video and _is_shed(e, r, f, now_ns):
+        return
     began = stage_begin(&e.counters)
     route_packet(e, r, slot, f, now_ns)
     stage_end(&e.counters, STAGE_ROUTE, began, 0)
@@ -547,6 +461,23 @@ cdef void _receive_rtcp(Engine* e, Transport* t, int tuple_index, Slot* slot, in
     receive_rtcp(e, t, slot.data, n, now_ns)
 
 
+cdef bint _is_audio(Engine* e, Transport* t, const Slot* slot) noexcept nogil:
+    """Whether a packet claims to be of a bound audio stream."""
+    cdef const RtpStream* s = find_stream(t, get_u32(slot.data + 8)) if slot.length >= 12 else NULL
+    return s != NULL and s.receiver != NO_INDEX and not e.receivers[s.receiver].spec.is_video
+
+
+cdef bint _is_policed(Engine* e, Transport* t, int kind, const Slot* slot, int64_t now_ns) noexcept nogil:
+    """Whether a datagram is above what its sender may send, judged before it costs a decryption."""
+    if (kind != KIND_RTP and kind != KIND_RTCP) or police_admits(&t.police, &e.police, slot.length, now_ns):
+        return False
+    if (kind == KIND_RTCP or _is_audio(e, t, slot)) and police_admits_reserved(&t.police, &e.police, slot.length, now_ns):
+        e.counters.police_reserved += 1
+        return False
+    e.counters.policed += 1
+    return True
+
+
 cdef void receive_datagram(Engine* e, Slot* slot, const SockAddr* remote, uint16_t socket_index, int64_t now_ns) noexcept nogil:
     cdef int kind = demux_datagram(slot.data, slot.length)
     cdef int tuple_index = ICE_NO_TUPLE
@@ -556,7 +487,7 @@ cdef void receive_datagram(Engine* e, Slot* slot, const SockAddr* remote, uint16
     e.counters.bytes_received += slot.length
     slot.arrival_ns = now_ns
     if kind == KIND_STUN:
-        _receive_stun(e, slot.data, slot.length, remote, socket_index, now_ns)
+        receive_check(e, slot.data, slot.length, remote, socket_index, now_ns)
     else:
         t = find_by_tuple(e, remote, socket_index, &tuple_index)
         stage_end(&e.counters, STAGE_DEMUX, began, 1)
@@ -565,12 +496,14 @@ cdef void receive_datagram(Engine* e, Slot* slot, const SockAddr* remote, uint16
         else:
             t.packets_received += 1
             t.bytes_received += slot.length
-            if kind == KIND_RTP:
+            if _is_policed(e, t, kind, slot, now_ns):
+                pass
+            elif kind == KIND_RTP:
                 _receive_rtp(e, t, tuple_index, slot, now_ns)
             elif kind == KIND_RTCP:
                 _receive_rtcp(e, t, tuple_index, slot, now_ns)
             elif kind == KIND_DTLS:
-                _receive_dtls(e, t, tuple_index, slot, now_ns)
+                receive_dtls(e, t, tuple_index, slot, now_ns)
             else:
                 count_error(e, E_FORMAT)
     slot_drop(e.slab, slot)

@@ -12,11 +12,11 @@ from relaycore.icelite cimport ICE_NO_TUPLE, ice_poll
 from relaycore.mailbox cimport (
     EV_ENCODING_ACTIVE, EV_ENCODING_SILENT, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STREAM_BOUND, Event,
 )
-from relaycore.mirrors cimport export_report, export_wanted, mirror_request
-from relaycore.nack cimport NACK_PLACES, NackTracker, nack_collect
+from relaycore.mirrors cimport export_report
 from relaycore.outbox cimport outbox_put
 from relaycore.projection cimport projection_ts, ticks_of
 from relaycore.ready cimport mark_ready
+from relaycore.requests cimport request_keyframe, run_keyframe_requests, run_nacks
 from relaycore.resend cimport resend_request, update_playout
 from relaycore.routes cimport (
     Egress, Encoding, Engine, NO_INDEX, Receiver, RtpStream, Transport,
@@ -24,7 +24,7 @@ from relaycore.routes cimport (
 )
 from relaycore.rtcp cimport (
     RTCP_BYE, RTCP_PSFB, RTCP_RR, RTCP_RTPFB, RTCP_SR, ReportBlock, RtcpPacket, SenderInfo,
-    next_rtcp, parse_fir_item, parse_nack_item, parse_pli, parse_report_block, parse_sender_info, write_nack, write_pli, write_rr, write_sdes_cname, write_sr,
+    next_rtcp, parse_fir_item, parse_nack_item, parse_pli, parse_report_block, parse_sender_info, write_rr, write_sdes_cname, write_sr,
 )
 from relaycore.slab cimport Slot, slab_take, slot_drop
 from relaycore.srtp cimport SRTCP_MAX_OVERHEAD, srtp_protect_rtcp
@@ -33,7 +33,6 @@ from relaycore.twcc cimport twcc_write_feedback
 from relaycore.units cimport ms
 
 cdef enum:
-    DATAGRAM_BYTES = 1200          # plaintext limit of one compound: fits every path that media fits
     MAX_BLOCKS = 31                # 5-bit count (RFC 3550 section 6.4.1)
     MAX_ITEMS = 64                 # FIR entries looked at in one packet
     MAX_NACK_ITEMS = 256           # of 17 numbers each: more than a subscriber may have waiting
@@ -131,7 +130,7 @@ cdef int send_slot(Engine* e, Transport* t, Slot* slot, uint32_t run) noexcept n
     return code
 
 
-cdef Slot* _new_datagram(Engine* e) noexcept nogil:
+cdef Slot* new_datagram(Engine* e) noexcept nogil:
     cdef Slot* slot = slab_take(e.slab, DATAGRAM_BYTES + SRTCP_MAX_OVERHEAD)
     if slot == NULL:
         e.counters.slots_exhausted += 1
@@ -140,7 +139,7 @@ cdef Slot* _new_datagram(Engine* e) noexcept nogil:
     return slot
 
 
-cdef void _send_rtcp(Engine* e, Transport* t, Slot* slot) noexcept nogil:
+cdef void send_rtcp(Engine* e, Transport* t, Slot* slot) noexcept nogil:
     """Protect and queue a plaintext compound; takes the slot."""
     cdef int n = srtp_protect_rtcp(t.send_context, slot.data, slot.length, slot.capacity)
     if n < 0:
@@ -150,55 +149,6 @@ cdef void _send_rtcp(Engine* e, Transport* t, Slot* slot) noexcept nogil:
     slot.length = <uint16_t>n
     e.outbox.next_run += 1
     send_slot(e, t, slot, e.outbox.next_run)
-
-
-cdef void _send_pli(Engine* e, Transport* t, uint32_t media_ssrc) noexcept nogil:
-    cdef Slot* slot = _new_datagram(e)
-    cdef int n
-    if slot == NULL:
-        return
-    n = write_pli(slot.data, DATAGRAM_BYTES, t.rtcp_ssrc, media_ssrc)
-    slot.length = <uint16_t>n
-    _send_rtcp(e, t, slot)
-    e.counters.keyframe_requests_sent += 1
-
-
-cdef void request_keyframe(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
-    """Ask the publisher for a keyframe of one encoding, at most once per KEYFRAME_INTERVAL_MS; later askers share it."""
-    cdef Encoding* enc = &r.encodings[encoding]
-    cdef Transport* t
-    cdef int64_t due
-    if not r.spec.is_video:
-        return
-    if r.home != NO_INDEX:
-        mirror_request(e, r, encoding, now_ns)
-        return
-    t = e.transports[r.transport]
-    if enc.stream == NULL or not is_sendable(t):
-        enc.request_pending = 1
-        return
-    due = enc.last_request_ns + ms(KEYFRAME_INTERVAL_MS)
-    if enc.last_request_ns and now_ns < due:
-        e.counters.keyframe_requests_coalesced += 1
-        enc.request_pending = 1
-        if t.keyframe_due_ns == 0 or due < t.keyframe_due_ns:
-            t.keyframe_due_ns = due
-            schedule(e, t)
-        return
-    enc.request_pending = 0
-    enc.last_request_ns = now_ns
-    _send_pli(e, t, enc.stream.ssrc)
-
-
-cdef void _run_keyframe_requests(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
-    cdef int32_t i, j
-    cdef Receiver* r
-    t.keyframe_due_ns = 0
-    for i in range(t.receiver_count):
-        r = e.receivers[t.receivers[i]]
-        for j in range(r.encoding_count):
-            if r.encodings[j].request_pending and r.encodings[j].stream != NULL:
-                request_keyframe(e, r, j, now_ns)
 
 
 # --- what we hear ---------------------------------------------------------------------------------------------------
@@ -409,7 +359,7 @@ cdef Slot* _write_receiver_report(Engine* e, Transport* t, int32_t* from_stream,
             count += 1
     if count == 0:
         return NULL
-    slot = _new_datagram(e)
+    slot = new_datagram(e)
     if slot == NULL:
         return NULL
     n = write_rr(slot.data, DATAGRAM_BYTES, t.rtcp_ssrc, blocks, count)
@@ -427,17 +377,17 @@ cdef void _run_reports(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
         return
     slot = _write_receiver_report(e, t, &from_stream, now_ns)
     while slot != NULL and from_stream < t.stream_count:
-        _send_rtcp(e, t, slot)
+        send_rtcp(e, t, slot)
         slot = _write_receiver_report(e, t, &from_stream, now_ns)
     while i < t.egress_count:
         update_playout(e, e.egresses[t.egresses[i]], now_ns)
         if slot == NULL:
-            slot = _new_datagram(e)
+            slot = new_datagram(e)
             if slot == NULL:
                 return
         n = _write_sender_report(e.egresses[t.egresses[i]], slot.data + slot.length, DATAGRAM_BYTES - slot.length, now_ns)
         if n == E_NO_SPACE and slot.length:
-            _send_rtcp(e, t, slot)
+            send_rtcp(e, t, slot)
             slot = NULL
             continue
         if n > 0:
@@ -445,7 +395,7 @@ cdef void _run_reports(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
         i += 1
     if slot != NULL:
         if slot.length:
-            _send_rtcp(e, t, slot)
+            send_rtcp(e, t, slot)
         else:
             slot_drop(e.slab, slot)
 
@@ -463,7 +413,7 @@ cdef void _run_feedback(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     if not is_sendable(t):
         return
     while True:
-        slot = _new_datagram(e)
+        slot = new_datagram(e)
         if slot == NULL:
             return
         n = twcc_write_feedback(t.twcc, slot.data, DATAGRAM_BYTES, t.rtcp_ssrc, t.twcc_media_ssrc)
@@ -472,61 +422,8 @@ cdef void _run_feedback(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
             slot_drop(e.slab, slot)
             return
         slot.length = <uint16_t>n
-        _send_rtcp(e, t, slot)
+        send_rtcp(e, t, slot)
         e.counters.feedback_sent += 1
-
-
-cdef bint _is_forwarded(const Engine* e, const Receiver* r, int32_t encoding) noexcept nogil:
-    cdef uint32_t i
-    for i in range(r.egress_count):
-        if e.egresses[r.egresses[i]].current == encoding:
-            return True
-    return export_wanted(e, r, encoding)
-
-
-cdef void _run_nacks(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
-    """Ask the publisher for what its streams miss, in as few compounds as hold it."""
-    cdef uint16_t seqs[256]
-    cdef Slot* slot = NULL
-    cdef NackTracker* tracker
-    cdef RtpStream* s
-    cdef int32_t i
-    cdef int count, n
-    t.nack_due_ns = 0
-    if not is_sendable(t):
-        return
-    for i in range(t.stream_count):
-        s = t.streams[i]
-        tracker = s.nack
-        if tracker == NULL or s.receiver == NO_INDEX:
-            continue
-        if tracker.due_ns and tracker.due_ns <= now_ns:
-            if slot == NULL:
-                slot = _new_datagram(e)
-                if slot == NULL:
-                    return
-            # What one compound has room for; the rest is due at once.
-            count = nack_collect(tracker, now_ns, seqs, <int>min(NACK_PLACES, (DATAGRAM_BYTES - slot.length - 12) // 4))
-            n = write_nack(slot.data + slot.length, DATAGRAM_BYTES - slot.length, t.rtcp_ssrc, s.ssrc, seqs, count) if count else 0
-            if n > 0:
-                slot.length = <uint16_t>(slot.length + n)
-                e.counters.nacks_sent += <uint64_t>count
-            if slot.length > DATAGRAM_BYTES // 2:
-                _send_rtcp(e, t, slot)
-                slot = NULL
-        if tracker.due_ns and (t.nack_due_ns == 0 or tracker.due_ns < t.nack_due_ns):
-            t.nack_due_ns = tracker.due_ns
-        if tracker.gave_up:
-            tracker.gave_up = 0
-            e.counters.nacks_given_up += 1
-            # Whoever is shown this encoding cannot decode on.
-            if _is_forwarded(e, e.receivers[s.receiver], s.encoding):
-                request_keyframe(e, e.receivers[s.receiver], s.encoding, now_ns)
-    if slot != NULL:
-        if slot.length:
-            _send_rtcp(e, t, slot)
-        else:
-            slot_drop(e.slab, slot)
 
 
 cdef void _check_ice(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
@@ -567,9 +464,9 @@ cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     if t.twcc_due_ns and t.twcc_due_ns <= now_ns:
         _run_feedback(e, t, now_ns)
     if t.nack_due_ns and t.nack_due_ns <= now_ns:
-        _run_nacks(e, t, now_ns)
+        run_nacks(e, t, now_ns)
     if t.keyframe_due_ns and t.keyframe_due_ns <= now_ns:
-        _run_keyframe_requests(e, t, now_ns)
+        run_keyframe_requests(e, t, now_ns)
     if t.pacer_due_ns and t.pacer_due_ns <= now_ns:
         t.pacer_due_ns = 0
         mark_ready(e, t)
@@ -578,6 +475,6 @@ cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
         _trim_history(e, t, now_ns)
         _check_silence(e, t, now_ns)
         # Requests that waited for the publisher to be reachable.
-        _run_keyframe_requests(e, t, now_ns)
+        run_keyframe_requests(e, t, now_ns)
         _run_reports(e, t, now_ns)
     schedule(e, t)

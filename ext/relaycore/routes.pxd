@@ -9,11 +9,14 @@ from relaycore.exchange cimport Exchange
 from relaycore.hdrext cimport ExtMap, ExtView
 from relaycore.history cimport SentLog, SourceHistory
 from relaycore.icelite cimport IceLite
+from relaycore.keyframes cimport KeyframeBudget, KeyframeLog
 from relaycore.mailbox cimport CodecEntry, Event, IceCommand, Mailbox, MirrorCommand, ReceiverCommand, EgressCommand
 from relaycore.nack cimport NackTracker
+from relaycore.overload cimport Overload, Shedding
 from relaycore.outbox cimport Outbox
 from relaycore.pacer cimport Pacer
 from relaycore.playout cimport LossGauge, Playout
+from relaycore.police cimport Police, PoliceLimits
 from relaycore.projection cimport Projection
 from relaycore.rtcp cimport SenderInfo
 from relaycore.rtp cimport RtpHeader
@@ -62,6 +65,7 @@ ctypedef struct RtpStream:
     uint64_t recovered             # taken from retransmissions; not in `packets`
     uint64_t frames
     uint64_t keyframes
+    int64_t keyframe_seq           # first packet of the newest keyframe
     int64_t expected_prior         # RFC 3550 appendix A.3
     int64_t received_prior
     uint32_t transit
@@ -85,6 +89,8 @@ ctypedef struct Encoding:
     int64_t last_packet_ns
     int64_t last_request_ns
     int64_t last_keyframe_ns
+    KeyframeLog keyframes
+    Shedding shedding
 
 # What another worker gets of a receiver.
 ctypedef struct Export:
@@ -192,6 +198,9 @@ ctypedef struct Transport:
     int64_t twcc_due_ns            # 0 = nothing pending
     int64_t nack_due_ns            # 0 = nothing is missing
     int64_t keyframe_due_ns        # 0 = none pending
+    KeyframeBudget keyframe_budget # of its own encodings
+    Police police
+    int64_t ready_since_ns         # while is_ready: waits for its turn since then
     uint64_t packets_received
     uint64_t bytes_received
     uint64_t packets_sent
@@ -231,6 +240,9 @@ ctypedef struct Engine:
     uint32_t ready_count
     uint32_t ready_capacity        # power of two, at least transport_capacity
     uint32_t next_serial
+    PoliceLimits police
+    Overload overload
+    int64_t now_ns                 # of the present call
     Exchange* exchange             # borrowed; NULL = there is no other worker
     uint32_t number                # of this worker in the exchange
     int32_t* mirrors               # owned; receiver indices

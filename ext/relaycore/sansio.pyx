@@ -8,7 +8,8 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, INT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from relaycore.engine cimport (
-    engine_command, engine_exchange, engine_free, engine_join, engine_new, engine_poll, engine_receive, engine_set_snapshot,
+    engine_command, engine_exchange, engine_free, engine_join, engine_lag, engine_new, engine_overload, engine_poll,
+    engine_receive, engine_set_limits, engine_set_snapshot,
 )
 from relaycore.exchange cimport WorkerExchange, exchange_flush, exchange_waiting
 from relaycore.mailbox cimport Command, mailbox_free, mailbox_new, mailbox_take_command
@@ -28,6 +29,7 @@ cdef class SansIoEngine(CommandPort):
     """
 
     def __init__(self, *, uint64_t seed, uint32_t slots=4096, int backend=SRTP_BACKEND_AUTO, WorkerExchange exchange=None,
+                 uint32_t peer_packets_per_s=0, uint64_t peer_bits_per_s=0, int64_t overload_lag_ns=0,
                  uint32_t index=0):
         if exchange is not None and index >= exchange.workers:
             raise ValueError(f"worker {index} of {exchange.workers}")
@@ -41,6 +43,7 @@ cdef class SansIoEngine(CommandPort):
             raise MemoryError("engine")
         self._mailbox = self._own_mailbox
         engine_set_snapshot(self._engine, &self._snapshot)
+        engine_set_limits(self._engine, peer_packets_per_s, peer_bits_per_s, overload_lag_ns)
         if exchange is not None:
             self._exchange = exchange
             self._index = index
@@ -68,6 +71,15 @@ cdef class SansIoEngine(CommandPort):
     def has_mail(self):
         """Whether another engine has sent something that the next `poll` takes."""
         return self._exchange is not None and bool(exchange_waiting(self._exchange.exchange, self._index))
+
+    def feel(self, int64_t lag_ns, int64_t now_ns):
+        """Let the engine know how long what comes next has waited."""
+        engine_lag(self._engine, lag_ns, now_ns)
+
+    @property
+    def overload_level(self):
+        """0 nothing is left out, 1 upper temporal layers are, 2 all video is."""
+        return engine_overload(self._engine)
 
     @property
     def takes_gso(self):

@@ -10,7 +10,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t, INT64_M
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from relaycore.engine cimport (
-    engine_command, engine_counters, engine_exchange, engine_free, engine_join, engine_new, engine_poll, engine_receive,
+    engine_command, engine_counters, engine_exchange, engine_free, engine_join, engine_lag, engine_new, engine_poll,
+    engine_receive,
 )
 from relaycore.errs cimport E_OK, E_OS, E_STATE
 from relaycore.exchange cimport Exchange, exchange_awake, exchange_fd, exchange_flush, exchange_may_sleep
@@ -271,6 +272,7 @@ cdef void _receive(WorkerThread* w, int index, int64_t now_ns) noexcept nogil:
     cdef int arrived = 0
     cdef int i
     udp_receive(w.udp, index, now_ns, w.arrivals, &arrived)
+    engine_lag(w.engine, udp_socket(w.udp, index).backlog.lag_ns, now_ns)
     for i in range(arrived):
         engine_receive(w.engine, w.arrivals[i].slot, &w.arrivals[i].remote, <uint16_t>index, now_ns)
 

@@ -1,5 +1,6 @@
 """The UDP sockets of one worker: batches in from the kernel, an outbox out to it. Non-blocking, one thread."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from relaycore.backlog cimport Backlog
 from relaycore.counters cimport Counters
 from relaycore.outbox cimport Outbox
 from relaycore.slab cimport Slab, Slot
@@ -21,6 +22,7 @@ ctypedef struct UdpSocket:
     int send_buffer_bytes
     uint32_t overflow_seen         # last SO_RXQ_OVFL value
     int64_t retry_ns               # after ENOBUFS: not before; 0 = now
+    Backlog backlog
     int64_t waiting_since_ns       # first refusal of the present queue; 0 = none waits
 
 ctypedef struct UdpArrival:

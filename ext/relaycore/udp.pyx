@@ -15,6 +15,7 @@ from libc.errno cimport errno, EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, EN
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t, INT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
+from relaycore.backlog cimport backlog_note
 from relaycore.counters cimport Counters
 from relaycore.errs cimport E_LENGTH, E_LIMIT, E_OS
 from relaycore.outbox cimport Outbox, OutDatagram, outbox_clear, outbox_compact, outbox_put
@@ -37,7 +38,8 @@ cdef extern from *:
     #ifndef UDP_SEGMENT
     #define UDP_SEGMENT 103
     #endif
-    #define UDP_CONTROL_BYTES CMSG_SPACE(sizeof(unsigned int))
+    #include <time.h>
+    #define UDP_CONTROL_BYTES (CMSG_SPACE(sizeof(unsigned int)) + CMSG_SPACE(sizeof(struct timespec)))
     #define UDP_SEGMENT_BYTES CMSG_SPACE(sizeof(unsigned short))
 
     /* Ask for the message to be cut into datagrams of this length. `control` has UDP_SEGMENT_BYTES. */
@@ -269,13 +271,14 @@ cdef Slot* _take_arrived(Udp* u, int i, unsigned int length) noexcept nogil:
 cdef int udp_receive(Udp* u, int index, int64_t now_ns, UdpArrival* out, int* arrived) noexcept nogil:
     cdef UdpSocket* s = &u.sockets[index]
     cdef int got, i
-    cdef uint32_t overflow
+    cdef uint32_t overflow, seen
     cdef UdpArrival* a
     cdef uint64_t began = stage_begin(u.counters)
     arrived[0] = 0
     _arm(u)
     got = recvmmsg(s.fd, u.incoming, UDP_BATCH, MSG_DONTWAIT, NULL)
     # A negative answer is EAGAIN or a pending ICMP error, which the call has cleared: both mean "nothing now".
+    seen = s.overflow_seen
     for i in range(got):
         overflow = udp_overflow_of(&u.incoming[i].msg_hdr)
         if overflow != 0:
@@ -292,6 +295,7 @@ cdef int udp_receive(Udp* u, int index, int64_t now_ns, UdpArrival* out, int* ar
         a.slot = _take_arrived(u, i, u.incoming[i].msg_len)
         a.slot.arrival_ns = now_ns
         arrived[0] += 1
+    backlog_note(&s.backlog, s.fd, &u.incoming[0].msg_hdr if got > 0 else NULL, got == UDP_BATCH, s.overflow_seen != seen, now_ns)
     stage_end(u.counters, STAGE_RECEIVE, began, <uint64_t>arrived[0])
     return got if got > 0 else 0
 

@@ -13,6 +13,7 @@ cdef class Worker(CommandPort):
     cdef uint64_t _seed
     cdef uint32_t _index, _small_slots, _large_slots
     cdef int _buffer_bytes
+    cdef tuple _limits
     cdef bint _is_over
     cdef WorkerExchange _exchange      # or None
     cdef PyObject* _held               # owned reference to it while there is a thread

@@ -44,6 +44,9 @@ class Worker(CommandPort):
         large_slots: int = 32768,
         socket_buffer_bytes: int = ...,
         exchange: WorkerExchange | None = None,
+        peer_packets_per_s: int = 10_000,
+        peer_bits_per_s: int = 50_000_000,
+        overload_lag_ms: int = 50,
     ) -> None: ...
     def start(self) -> None: ...
     def request_stop(self) -> int: ...

@@ -6,7 +6,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
-from relaycore.engine cimport engine_set_snapshot
+from relaycore.engine cimport engine_set_limits, engine_set_snapshot
 from relaycore.exchange cimport WorkerExchange, exchange_open_fds
 from relaycore.errs cimport E_OK
 from relaycore.mailbox cimport CMD_STOP, Command, mailbox_open_fds, mailbox_submit
@@ -53,11 +53,13 @@ def leaks():
 cdef class Worker(CommandPort):
     """One worker: sockets bound and thread running from `start` to `stop`.
 
-    addresses: (ip, port) pairs, port 0 = any. seed: of SSRCs and first numbers, not of keys. exchange: rings to the other
+    peer_packets_per_s, peer_bits_per_s: what one transport may send, 0 = no limit. overload_lag_ms: how far behind the worker may
+    be before it leaves video out, 0 = never. addresses: (ip, port) pairs, port 0 = any. seed: of SSRCs and first numbers, not of keys. exchange: rings to the other
     workers of the process, among which this one is `index`. A worker runs once.
     """
     def __init__(self, addresses, *, backend="auto", seed, index=0, small_slots=16384, large_slots=32768,
-                 socket_buffer_bytes=8 * 1024 * 1024, WorkerExchange exchange=None):
+                 socket_buffer_bytes=8 * 1024 * 1024, WorkerExchange exchange=None, peer_packets_per_s=10_000,
+                 peer_bits_per_s=50_000_000, overload_lag_ms=50):
         cdef SockAddr address
         self._addresses = [(str(ip), int(port)) for ip, port in addresses]
         if not 1 <= len(self._addresses) <= UDP_MAX_SOCKETS:
@@ -75,6 +77,9 @@ cdef class Worker(CommandPort):
             raise ValueError("socket_buffer_bytes is out of range")
         if exchange is not None and not 0 <= index < exchange.workers:
             raise ValueError(f"worker {index} of {exchange.workers}")
+        if not 0 <= peer_packets_per_s < 1 << 32 or not 0 <= peer_bits_per_s < 1 << 62 or not 0 <= overload_lag_ms <= 60_000:
+            raise ValueError("limits are out of range")
+        self._limits = peer_packets_per_s, peer_bits_per_s, overload_lag_ms
         self._exchange = exchange
         self._backend = BACKENDS[backend]
         self._seed = seed
@@ -118,6 +123,8 @@ cdef class Worker(CommandPort):
                 self._held = <PyObject*>self._exchange
                 Py_INCREF(self._exchange)
             engine_set_snapshot(thread_engine(self._thread), &self._snapshot)
+            packets_per_s, bits_per_s, lag_ms = self._limits
+            engine_set_limits(thread_engine(self._thread), packets_per_s, bits_per_s, lag_ms * 1_000_000)
             if thread_start(self._thread) < 0:
                 raise OSError(errno, f"worker thread: {os.strerror(errno)}")
         except BaseException:

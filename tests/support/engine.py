@@ -52,9 +52,9 @@ def rtcp_packets(compounds: list[bytes]) -> list[tuple[int, int, bytes]]:
 class Bench:
     """Two transports with keys and ICE: 1 publishes from PUBLISHER, 2 receives at SUBSCRIBER."""
 
-    def __init__(self, seed: int = 1, *, connect: bool = True) -> None:
+    def __init__(self, seed: int = 1, *, connect: bool = True, **options: int) -> None:
         self.rng = random.Random(seed)
-        self.engine = SansIoEngine(seed=seed, slots=512)
+        self.engine = SansIoEngine(seed=seed, slots=512, **options)
         self.now_ns = 10_000 * MS
         self.publisher, self.subscriber = MediaPeer(self.rng), MediaPeer(self.rng)
         self.events: list[tuple] = []

@@ -142,7 +142,8 @@ def test_a_pending_request_is_sent_once_the_publisher_can_be_reached():
     assert plis(bench) == []
     bench.receive(bench.publisher.check())
     bench.advance(1_200)
-    assert plis(bench) == [1]
+    sent = plis(bench)
+    assert sent == [1] * len(sent) and 1 <= len(sent) <= 3, "one, repeated while no keyframe comes"
 
 
 def test_a_second_codec_of_the_subscriber_is_not_needed_to_switch():

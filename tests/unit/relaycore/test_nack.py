@@ -31,7 +31,7 @@ def test_requests_follow_the_time_that_repairs_take():
         now += 20 * MS
         nack.received(number, now)
         for seq in nack.collect(now):
-            nack.received(seq, now + 8 * MS)
+            nack.received(seq, now + 8 * MS, True)
     assert 7 * MS <= nack.rtt_ns <= 9 * MS
     nack.received(1000, now)
     nack.collect(now)
@@ -89,3 +89,61 @@ def test_any_order_keeps_the_list_true():
             seen.add(number)
         first = order[0]
         assert nack.missing == [n for n in numbers if first < n < max(seen) and n not in seen]
+
+
+def reordering(nack: NackFace, now: int) -> None:
+    """A packet that comes 4 ms after its successor."""
+    nack.received(1, now)
+    nack.received(3, now)
+    nack.received(2, now + 4 * MS)
+
+
+def test_a_path_that_reorders_is_given_a_few_milliseconds():
+    nack = NackFace()
+    reordering(nack, 0)
+    assert nack.reorder_ns == 4 * MS
+    nack.received(5, 10 * MS)
+    assert nack.due_ns == 14 * MS and nack.collect(13 * MS) == []
+    assert nack.collect(14 * MS) == [4]
+
+
+def test_a_straggler_was_not_lost_and_tells_nothing_of_repairs():
+    nack = NackFace()
+    nack.received(1, 0)
+    nack.received(3, 0)
+    assert nack.collect(0) == [2]
+    assert not nack.received(2, 2 * MS) and nack.rtt_ns == 0
+    nack.received(5, 3 * MS)
+    nack.collect(6 * MS)
+    assert nack.received(4, 30 * MS, True) and nack.rtt_ns == 24 * MS
+
+
+def test_what_comes_later_than_any_reordering_is_a_repair_under_its_own_number():
+    nack = NackFace()
+    nack.received(1, 0)
+    nack.received(3, 0)
+    nack.collect(0)
+    assert nack.received(2, 60 * MS) and nack.rtt_ns == 60 * MS and nack.reorder_ns == 0
+
+
+def test_the_allowance_is_forgotten_with_losses():
+    nack = NackFace()
+    reordering(nack, 0)
+    now, seq = 100 * MS, 3
+    for _ in range(200):
+        seq, now = seq + 2, now + 100 * MS
+        nack.received(seq, now)
+        nack.collect(now + 10 * MS)
+        nack.received(seq - 1, now + 40 * MS, True)
+    assert nack.reorder_ns < MS // 2
+
+
+def test_what_stays_lost_is_named():
+    nack = NackFace()
+    for number in (1, 3, 5, 6):
+        nack.received(number, 0)
+    for step in range(0, 2_000, 5):
+        nack.collect(step * MS)
+    assert nack.take_gave_up() and nack.lost_seq == 4
+    nack.received(1_000, 0)
+    assert nack.take_gave_up() and nack.lost_seq == 999

@@ -1,0 +1,11 @@
+"""What publishers are asked for: lost packets (NACK) and keyframes (PLI)."""
+from libc.stdint cimport int32_t, int64_t
+from relaycore.routes cimport Engine, Receiver, Transport
+
+# For whoever needs one; coalesced per encoding, within the publisher's budget, and repeated while it is owed.
+cdef void request_keyframe(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil
+# Whether somebody who can be reached is shown this encoding or waits for it.
+cdef bint is_wanted(const Engine* e, const Receiver* r, int32_t encoding) noexcept nogil
+# What is due on a publisher's transport; moves keyframe_due_ns and nack_due_ns, which the caller schedules.
+cdef void run_keyframe_requests(Engine* e, Transport* t, int64_t now_ns) noexcept nogil
+cdef void run_nacks(Engine* e, Transport* t, int64_t now_ns) noexcept nogil
