@@ -83,7 +83,18 @@ def serve(
     # Imported here: the other commands need neither the event loop nor the data plane.
     from relay.server import run
 
-    raise typer.Exit(run(settings, on_ready=lambda server: typer.echo(greeting(settings, server.origin))))
+    code = run(settings, on_ready=lambda server: greet(greeting(settings, server.origin)))
+    log.flush_or_forget(sys.stdout)
+    log.flush_or_forget(sys.stderr)
+    raise typer.Exit(code)
+
+
+def greet(text: str) -> None:
+    """Print for whoever looks; where nobody can, calls are taken all the same."""
+    try:
+        typer.echo(text)
+    except OSError as error:
+        log.get_logger(__name__).warning("nothing can be printed", why=str(error))
 
 
 def greeting(config: Config, origin: str) -> str:

@@ -7,6 +7,7 @@ What it does not do: hide addresses or identities, which an operator needs to he
 """
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -95,6 +96,33 @@ def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     return event
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes records. What a full disk or a closed pipe does not take is counted: calls go on without a log."""
+
+    lost = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """Count the record where writing failed; anything else is a bug of ours and told as one."""
+        if isinstance(sys.exc_info()[1], OSError):
+            _Handler.lost += 1
+        else:
+            super().handleError(record)
+
+
+def lost_records() -> int:
+    """Return how many records could not be written since the process began."""
+    return _Handler.lost
+
+
+def flush_or_forget(stream: TextIO) -> None:
+    """Write out what a stream of the process still holds, or nowhere: Python ends with 120 where it cannot."""
+    try:
+        stream.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+
+
 def configure(level: Level = "info", format: Format = "console", stream: TextIO | None = None) -> None:
     """Send the logs of Veil and of the libraries under it, cleaned, to `stream` (standard error)."""
     out = stream if stream is not None else sys.stderr
@@ -119,7 +147,7 @@ def configure(level: Level = "info", format: Format = "console", stream: TextIO 
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = _Handler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -15,7 +15,7 @@ from relay import observe
 from relay.addresses import media_addresses
 from relay.config import Config
 from relay.errors import ConfigError, VeilError
-from relay.log import get_logger
+from relay.log import get_logger, lost_records
 from relay.observe.account import take_account
 from relay.plane import ListenAddress, Plane
 from relay.policy.tiers import Tier, TierTable
@@ -70,9 +70,7 @@ class Server:
         conference = self.conference = Conference(plane, config.limits, tiers)
         conference.start()
         keys = Keyring(config.keys)
-        doorman = Doorman(
-            config.limits, trust_forwarded=config.server.trust_forwarded, refusals=self._refusals
-        )
+        doorman = Doorman(config.limits, trust_forwarded=config.server.trust_forwarded, refusals=self._refusals)
         livekit = LivekitHttp(conference, keys, doorman, self._refusals, strict=self._strict)
         allows_dev_join = config.dev and ipaddress.ip_address(config.server.bind_ip).is_loopback
         client_api = ClientApi(keys, self._refusals, allows_dev_join=allows_dev_join)
@@ -137,6 +135,7 @@ class Server:
             snapshot=plane.snapshot,
             totals=totals,
             refusals=self._refusals,
+            lost_records=lost_records,
             metrics_token=self.config.server.metrics_token,
         )
 

@@ -18,11 +18,14 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class _OneScrape(Collector):
     """The metrics of one moment."""
 
-    def __init__(self, version: str, totals: Totals, snapshot: Snapshot, refusals: Mapping[str, int]) -> None:
+    def __init__(
+        self, version: str, totals: Totals, snapshot: Snapshot, refusals: Mapping[str, int], lost_records: int
+    ) -> None:
         self._version = version
         self._totals = totals
         self._snapshot = snapshot
         self._refusals = refusals
+        self._lost_records = lost_records
 
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily("veil", "The relay's version.", {"version": self._version})
@@ -59,6 +62,8 @@ class _OneScrape(Collector):
         for reason, value in self._refusals.items():
             refused.add_metric([reason], value)
         yield refused
+        text = "Log records that could not be written: a full disk, a closed pipe."
+        yield CounterMetricFamily("veil_log_records_lost", text, self._lost_records)
 
     def _workers(self) -> Iterable[Metric]:
         families = (
@@ -74,11 +79,11 @@ class _OneScrape(Collector):
             yield metric
 
 
-def render(version: str, totals: Totals, snapshot: Snapshot, refusals: Mapping[str, int]) -> bytes:
+def render(version: str, totals: Totals, snapshot: Snapshot, refusals: Mapping[str, int], lost_records: int) -> bytes:
     """Return the exposition text of one scrape, the process's own memory, descriptors and CPU time included."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    registry.register(_OneScrape(version, totals, snapshot, refusals))
+    registry.register(_OneScrape(version, totals, snapshot, refusals, lost_records))
     return generate_latest(registry)

@@ -46,7 +46,7 @@ def routes(watched: Watched) -> list[web.RouteDef]:
             snapshot = await asyncio.wait_for(watched.snapshot(), SNAPSHOT_TIMEOUT_S)
         except (TimeoutError, VeilError):
             return web.Response(status=503, text="The data plane does not answer.\n")
-        body = metrics.render(version(), watched.totals(), snapshot, watched.refusals)
+        body = metrics.render(version(), watched.totals(), snapshot, watched.refusals, watched.lost_records())
         return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     return [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", scrape)]

@@ -53,4 +53,5 @@ class Watched:
     totals: Callable[[], Totals]
     # Requests and messages the signalling refused or dropped, by reason; a live mapping is fine.
     refusals: Mapping[str, int] = field(default_factory=dict)
+    lost_records: Callable[[], int] = lambda: 0
     metrics_token: str = ""

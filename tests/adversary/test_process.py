@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -155,6 +155,41 @@ async def test_the_account_sees_what_is_kept(tmp_path: Path) -> None:
         await relay.stop()
         log = relay.log_text()
     assert kept(log) == {"threads": 1, "descriptors": 1, "tasks": 1}
+
+
+def full_disk() -> int:
+    """Return a descriptor that takes nothing: no space left on device."""
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def broken_pipe() -> int:
+    """Return a descriptor whose reader is gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("opened", [full_disk, broken_pipe])
+async def test_calls_go_on_where_nothing_can_be_logged(opened: Callable[[], int]) -> None:
+    output = opened()
+    try:
+        with pytest.raises(OSError):
+            os.write(output, b"the control: nothing can be written\n")
+        # Buffered, as people run it; then Python ends with 120 where its streams hold what cannot be written.
+        async with relay_process(output=output, environ={"PYTHONUNBUFFERED": ""}) as relay:
+            async with scene.call(relay) as call:
+                _, before = await call.mark()
+                await asyncio.sleep(1)
+                _, after = await call.mark()
+                assert after - before > scene.FPS / 2 and await call.is_connected()
+            async with aiohttp.ClientSession() as session, session.get(f"{relay.origin}/metrics") as answer:
+                lost = re.search(r"^veil_log_records_lost_total (\S+)$", await answer.text(), re.M)
+            code, _ = await stop_timed(relay)
+    finally:
+        os.close(output)
+    assert lost is not None and float(lost[1]) > 0
+    assert code == 0
 
 
 async def test_sigterm_tells_everybody_in_a_call_and_ends(relay: RelayProcess) -> None:

@@ -101,15 +101,17 @@ async def relay_process(
     arguments: tuple[str, ...] = ("--dev",),
     core: str = "ext",
     command: tuple[str, ...] = (),
+    output: int | None = None,
 ) -> AsyncIterator[RelayProcess]:
     """Start a relay and end it. `core` names the build of the data plane: ext, build/debug or build/asan; `command` is what
-    Python is to run in place of the relay's own `-m relay serve`, for controls."""
+    Python is to run in place of the relay's own `-m relay serve`, for controls; `output` is a descriptor to write to in place
+    of the log that is kept."""
     port, udp_port = free_port(), free_port()
     with tempfile.NamedTemporaryFile(prefix="veil-relay-", suffix=".log", delete=False) as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, *(command or ("-m", "relay", "serve", *arguments)),
             cwd=ROOT,
-            stdout=log,
+            stdout=log if output is None else output,
             stderr=asyncio.subprocess.STDOUT,
             env={
                 **os.environ,

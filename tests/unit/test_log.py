@@ -1,5 +1,6 @@
 """Logs hide secrets by name and by shape, in every format and from every source."""
 
+import errno
 import io
 import json
 import logging
@@ -86,6 +87,25 @@ def test_json_lines_parse() -> None:
     log.get_logger("a").debug("not shown")
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [(x["event"], x["n"], x["data"], x["level"]) for x in lines] == [("one", 1, "<16 bytes>", "info")]
+    log.configure("warning", "console")
+
+
+class Full(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_cannot_be_written_is_counted_and_bugs_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    before = log.lost_records()
+    log.configure("info", "json", Full())
+    for _ in range(3):
+        log.get_logger("a").info("one")
+    assert log.lost_records() - before == 3 and capsys.readouterr().err == ""
+    log.configure("info", "json", io.StringIO())
+    [handler] = [each for each in logging.getLogger().handlers if getattr(each, "veil_handler", False)]
+    handler.handle(logging.LogRecord("a", logging.INFO, "", 0, "%d", ("no number",), None))
+    assert log.lost_records() - before == 3
+    assert "Logging error" in capsys.readouterr().err
     log.configure("warning", "console")
 
 

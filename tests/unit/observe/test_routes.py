@@ -75,7 +75,7 @@ async def test_readiness_says_why_not(get: type_get) -> None:
 
 
 async def test_metrics_are_what_the_relay_counts(get: type_get) -> None:
-    status, text = await get("/metrics", refusals={"bad_token": 5})
+    status, text = await get("/metrics", refusals={"bad_token": 5}, lost_records=lambda: 6)
     assert status == 200
     samples = {(s.name, *s.labels.values()): s.value for f in text_string_to_metric_families(text) for s in f.samples}
     assert samples[("veil_participants",)] == 2
@@ -87,6 +87,7 @@ async def test_metrics_are_what_the_relay_counts(get: type_get) -> None:
     assert samples[("veil_stage_ns_per_packet", "send")] == 300
     assert samples[("veil_stage_ns_per_packet", "route")] == 0
     assert samples[("veil_refused_total", "bad_token")] == 5
+    assert samples[("veil_log_records_lost_total",)] == 6
     assert samples[("process_open_fds",)] > 0
     assert (await get("/metrics", snapshot=stuck))[0] == 503
 
