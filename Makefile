@@ -9,6 +9,7 @@
 #   make fuzz      long fuzzing (FUZZ_S=600)    make bench    figures against goals
 #   make bench-path  cost per forwarded packet beside the raw limit of the machine
 #   make bench-delay delay beside a plain forwarder             make bench-memory  memory per subscription
+#   make bench-audio  a thousand listeners for a minute, every frame checked
 #   make bench-repair  a million frames through a path that loses 10 % at either end
 #   make debug     debug twin's unit tests      make asan     unit tests under address and undefined sanitizers
 #   make lint      ruff                         make example  rewrite veil.example.toml from relay/config.py
@@ -33,7 +34,7 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test unit interop lossy adversary browser fuzz bench bench-path bench-delay bench-memory bench-repair debug asan lint example lock clean set-up build
+.PHONY: run test unit interop lossy adversary browser fuzz bench bench-path bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
 .PHONY: fuzz-short debug-build asan-build
 
 run: set-up build
@@ -76,6 +77,9 @@ bench-path: build/stamps/test build build/bench/limit
 
 bench-delay: build/stamps/test build build/bench/plain_forwarder
 	$(PY) -m tests.bench.bench_delay $(ARGS)
+
+bench-audio: build/stamps/test build
+	$(PY) -m tests.bench.bench_audio $(ARGS)
 
 bench-repair: build/stamps/test build
 	$(PY) -m tests.bench.bench_repair $(ARGS)

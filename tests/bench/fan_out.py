@@ -78,13 +78,14 @@ class FanOut:
     """The rooms, from entering to leaving the context; the host is ended with them."""
 
     def __init__(self, host: RelayHost | PlainHost, rooms: Sequence[Room], *, loss: float = 0.0, drain: str = "lazy",
-                 seed: int = 1, threads: int = 1) -> None:
+                 seed: int = 1, threads: int = 1, verify_every: int | None = None) -> None:
         self.host, self.rooms = host, list(rooms)
         self._rng = random.Random(seed)
         self._loss = loss
         self._endpoints: list[int] = []
         # Cost runs check one frame in 97, so that the generator leaves its core to nobody's disadvantage.
-        verify_every = 97 if drain == "lazy" else 1
+        if verify_every is None:
+            verify_every = 97 if drain == "lazy" else 1
         self.generator = LoadGenerator(seed, threads=threads, drain=drain, verify_every=verify_every, sending=False)
 
     def __enter__(self) -> FanOut:
