@@ -6,6 +6,7 @@
 #   make browser   tests with browsers          make interop  every client against every other, with a table
 #   make lossy     calls through a network that loses packets, five seeds
 #   make adversary garbage on every port while a call runs, with a table
+#   make conformance  the oracle over a million generated packets
 #   make fuzz      long fuzzing (FUZZ_S=600)    make bench    figures against goals
 #   make bench-path  cost per forwarded packet beside the raw limit of the machine
 #   make bench-delay delay beside a plain forwarder             make bench-memory  memory per subscription
@@ -34,7 +35,7 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test unit interop lossy adversary browser fuzz bench bench-path bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
+.PHONY: run test unit conformance interop lossy adversary browser fuzz bench bench-path bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
 .PHONY: fuzz-short debug-build asan-build
 
 run: set-up build
@@ -57,6 +58,9 @@ lossy: build/stamps/test build build/clients/.fetched
 
 adversary: build/stamps/test build
 	$(PY) -m tests.adversary.run $(ARGS)
+
+conformance: build/stamps/test build
+	$(PY) -m tests.sim.conformance $(ARGS)
 
 fuzz: build/stamps/test debug-build
 	VEIL_FUZZ_S=$(FUZZ_S) PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" tests/fuzz --timeout 0 $(ARGS)

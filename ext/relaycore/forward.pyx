@@ -6,7 +6,7 @@ from libc.stdlib cimport calloc
 from libc.string cimport memset
 from relaycore.emission cimport RTP_P_BIT, Run, Staged, run_add, run_send, write_header
 from relaycore.errs cimport E_NO_SPACE
-from relaycore.history cimport SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_keep
+from relaycore.history cimport SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_find, source_keep
 from relaycore.mailbox cimport CodecEntry, EV_EGRESS_SWITCHED, Event
 from relaycore.mirrors cimport export_packet
 from relaycore.outbox cimport OUTBOX_MAX
@@ -57,15 +57,36 @@ cdef void _keep(Engine* e, RtpStream* s, Slot* slot, const PacketFacts* f) noexc
     source_keep(s.history, e.slab, slot, f.ext_seq)
 
 
+cdef bint _queue(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil:
+    cdef int code
+    slot_hold(slot)
+    code = queue_packet(e, t, g, slot)
+    if code >= 0:
+        return True
+    slot_drop(e.slab, slot)
+    e.counters.queue_dropped += 1
+    count_error(e, code)
+    return False
+
+
+cdef void _queue_behind(Engine* e, Transport* t, Egress* g, const SourceHistory* h, int64_t ext_seq) noexcept nogil:
+    """Queue what came before the late packet `ext_seq` at which a subscriber starts, and belongs behind it."""
+    cdef Slot* slot
+    cdef int64_t i
+    for i in range(ext_seq + 1, h.newest + 1):
+        slot = source_find(h, i)
+        if slot != NULL and e.facts[slot - e.slab.slots].ext_seq == i:
+            _queue(e, t, g, slot)
+
+
 cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f, int64_t now_ns) noexcept nogil:
     cdef Egress* g
     cdef Transport* t
     cdef uint32_t i
-    cdef int code
     cdef bint waits
-    cdef bint queued = False
+    cdef bint is_wanted = False
     cdef bint starts = _starts(f)
-    cdef const RtpStream* s = r.encodings[f.encoding].stream
+    cdef RtpStream* s = r.encodings[f.encoding].stream
     if r.exports:
         export_packet(e, r, slot, f)
     for i in range(r.egress_count):
@@ -74,24 +95,20 @@ cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f,
         # Who cannot be reached asks for nothing: its keyframe would be lost like all else.
         if not _wants(g, f.encoding) or not is_sendable(t):
             continue
+        is_wanted = True
         waits = r.spec.is_video and (g.current != f.encoding or g.source != s)
         if waits and not starts and not g.start_queued >> f.encoding & 1:
             # Waiting for its keyframe: every packet that is not one reminds the publisher (coalesced).
             request_keyframe(e, r, f.encoding, now_ns)
             continue
-        slot_hold(slot)
-        code = queue_packet(e, t, g, slot)
-        if code < 0:
-            slot_drop(e.slab, slot)
-            e.counters.queue_dropped += 1
-            count_error(e, code)
-            continue
-        queued = True
-        if waits and starts:
+        if _queue(e, t, g, slot) and waits and starts:
             # The switch happens at dequeue; the rest of this keyframe may be queued before that.
             g.start_queued = <uint8_t>(g.start_queued | 1u << <uint32_t>f.encoding)
-    if queued and r.spec.is_video and f.rtp.payload_bytes:
-        _keep(e, r.encodings[f.encoding].stream, slot, f)
+            if s.history != NULL and s.history.started and s.history.newest > f.ext_seq:
+                _queue_behind(e, t, g, s.history, f.ext_seq)
+    # Also what nobody could start at: its keyframe's first packet may only be late.
+    if is_wanted and r.spec.is_video and f.rtp.payload_bytes:
+        _keep(e, s, slot, f)
 
 
 cdef uint32_t _source_offset(const Egress* g, const RtpStream* s, bint* known) noexcept nogil:

@@ -34,16 +34,33 @@ class Oracle:
 
     clock_rate_hz: int = 90_000
     packets: dict[int, Seen] = field(default_factory=dict)
+    padding: set[int] = field(default_factory=set)
     reused: list[int] = field(default_factory=list)
     _highest: int | None = None
 
-    def add(self, seq: int, rtp_ts: int, marker: bool, stamp: Stamp, picture_id: int | None = None) -> None:
-        """Take one packet as it arrived (any order, no network duplicates)."""
+    def _unwrap(self, seq: int) -> int:
         if self._highest is None:
             self._highest = seq
         ext = self._highest + ((seq - self._highest + 0x8000) & 0xFFFF) - 0x8000
         self._highest = max(self._highest, ext)
-        if ext in self.packets:
+        return ext
+
+    def says(self, seq: int, rtp_ts: int, marker: bool, stamp: Stamp, picture_id: int | None = None) -> bool:
+        """Whether exactly this packet is there already; another one under its number breaks the rule against reuse."""
+        ext = self._unwrap(seq)
+        return self.packets.get(ext) == Seen(ext, rtp_ts, marker, stamp, picture_id)
+
+    def add_padding(self, seq: int) -> None:
+        """Take a packet without payload: its number is used, nothing else is to be judged."""
+        ext = self._unwrap(seq)
+        if ext in self.packets or ext in self.padding:
+            self.reused.append(ext)
+        self.padding.add(ext)
+
+    def add(self, seq: int, rtp_ts: int, marker: bool, stamp: Stamp, picture_id: int | None = None) -> None:
+        """Take one packet as it arrived (any order, no network duplicates)."""
+        ext = self._unwrap(seq)
+        if ext in self.packets or ext in self.padding:
             self.reused.append(ext)
             return
         self.packets[ext] = Seen(ext, rtp_ts, marker, stamp, picture_id)
@@ -55,6 +72,7 @@ class Oracle:
         if not ordered:
             return found
         missing = ordered[-1].ext_seq - ordered[0].ext_seq + 1 - len(ordered)
+        missing -= sum(ordered[0].ext_seq < ext < ordered[-1].ext_seq for ext in self.padding)
         if missing > lost_at_source + lost_behind:
             found.append(f"hole: {missing} numbers missing, {lost_at_source} lost at the source, {lost_behind} behind")
         found += self._time(ordered)

@@ -61,8 +61,11 @@ class Simulation:
             engine = self.engines[i % workers]
             self._connect(engine, 100 + i, peer, address)
             subscriber = Subscriber(100 + i, 1000 + i, 0x1000_0000 + i, peer, Link(self.rng, downstream), address, engine)
-            self.command(engine, "add_egress", subscriber.transport, subscriber.egress, 10, subscriber.ssrc, None, "7", VP8, "c", 0)
+            self._subscribe(engine, subscriber)
             self.subscribers.append(subscriber)
+
+    def _subscribe(self, engine: SansIoEngine, subscriber: Subscriber) -> None:
+        self.command(engine, "add_egress", subscriber.transport, subscriber.egress, 10, subscriber.ssrc, None, "7", VP8, "c", 0)
 
     def command(self, engine: SansIoEngine, name: str, *arguments) -> None:
         """Submit one command and insist on its success."""
@@ -114,9 +117,12 @@ class Simulation:
         capture_s = self.now_ns / 1e9
         for encoding in self.publisher.encodings:
             for packet in self.publisher.frame(encoding, capture_s):
-                self.uplink.send(self.peer.protect(packet), self.now_ns)
+                self._uplink(packet)
             if self.rng.random() < self.padding_share:
-                self.uplink.send(self.peer.protect(self.publisher.padding(encoding, capture_s)), self.now_ns)
+                self._uplink(self.publisher.padding(encoding, capture_s))
+
+    def _uplink(self, packet: bytes) -> None:
+        self.uplink.send(self.peer.protect(packet), self.now_ns)
 
     def _heed_keyframe_requests(self) -> None:
         for compound in self.peer.rtcp:

@@ -1,0 +1,63 @@
+"""`make conformance`: the oracle over a million generated packets, with everything at once that a network and its users do.
+
+Loss, reordering and duplicates on both paths, padding, repair, numbers that begin near their wrap, switches, pauses, and
+streams that cross the rings between one, two or three workers; a new simulation, hence a new seed, for every half minute.
+
+usage: python -m tests.sim.conformance [--packets 1000000] [--seed 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+
+from tests.sim.link import Impairment
+from tests.sim.repair import RepairSimulation
+
+SECONDS, STEPS = 30.0, 15
+
+
+def one(seed: int) -> tuple[int, int, list[str]]:
+    """Run one simulation; return the packets generated, those judged, and what was wrong."""
+    rng = random.Random(seed)
+    up = Impairment(loss=rng.choice((0, 0.02, 0.1)), duplicate=rng.choice((0, 0.02)), reorder=rng.choice((0, 0.1)))
+    down = Impairment(loss=rng.choice((0, 0.05)), reorder=rng.choice((0, 0.05)))
+    simulation = RepairSimulation(
+        seed, subscribers=4, workers=rng.choice((1, 2, 3)), upstream=up, downstream=down, padding_share=rng.choice((0, 0.2)),
+        profile=rng.choice((0x0001, 0x0007, 0x0008)), start_seq=rng.choice((None, 0, 32_767, 65_000, 65_535)),
+    )  # fmt: skip
+    for _ in range(STEPS):
+        simulation.run(SECONDS / STEPS)
+        for subscriber in simulation.subscribers:
+            simulation.select(subscriber, rng.choice((0, 1, 2, 2, None)))
+    found = []
+    judged = 0
+    for subscriber in simulation.subscribers:
+        judged += len(subscriber.oracle.packets)
+        found += [f"seed {seed}, {subscriber.ssrc:#x}: {what}" for what in subscriber.oracle.violations(lost_at_source=1 << 30)]
+        if subscriber.peer.refused:
+            found.append(f"seed {seed}, {subscriber.ssrc:#x}: {subscriber.peer.refused} packets refused by SRTP")
+    return sum(encoding.packets for encoding in simulation.publisher.encodings), judged, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="the oracle over many packets")
+    parser.add_argument("--packets", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    began_s, generated, judged, runs, wrong = time.monotonic(), 0, 0, 0, 0
+    while generated < options.packets:
+        packets, seen, found = one(options.seed + runs)
+        generated, judged, runs, wrong = generated + packets, judged + seen, runs + 1, wrong + len(found)
+        for what in found:
+            print(what)
+        print(f"{generated:,} packets", end="\r", flush=True)
+    print(f"{generated:,} packets generated in {runs} simulations, {judged:,} judged at subscribers, {wrong} violations, "
+          f"{time.monotonic() - began_s:.0f} s")  # fmt: skip
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
