@@ -67,7 +67,7 @@ class Server:
         )
         await plane.start()
         tiers = tier_table(config)
-        conference = self.conference = Conference(plane, config.limits, tiers)
+        conference = self.conference = Conference(plane, config.limits, tiers, self._refusals)
         conference.start()
         keys = Keyring(config.keys)
         doorman = Doorman(config.limits, trust_forwarded=config.server.trust_forwarded, refusals=self._refusals)

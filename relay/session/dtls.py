@@ -3,7 +3,7 @@
 Spec: RFC 6347, RFC 5764 (use_srtp and the exporter), RFC 8827 §6.5 (cipher suites), RFC 8122 (fingerprints).
 Does not: verify the ICE tuple (the data plane did before a datagram comes here), speak DTLS 1.3 (OpenSSL 4.0 cannot).
 
-A datagram that cannot be DTLS is counted and ignored. OpenSSL's own timer runs on the machine's clock; ours
+A datagram that cannot be DTLS, or that nothing comes of, is counted and ignored. OpenSSL's own timer runs on the machine's clock; ours
 (`flight`, the deadline) run on `now_ns`.
 """
 
@@ -140,6 +140,7 @@ class Dtls:
     def receive(self, datagram: bytes, now_ns: int) -> None:
         """Take one datagram as it came. Slow (a signature) while the handshake runs."""
         if self.over:
+            self.ignored_datagrams += 1
             return
         if len(datagram) > MAX_DATAGRAM_BYTES or not looks_like_dtls(datagram):
             self.ignored_datagrams += 1
@@ -252,6 +253,9 @@ class Dtls:
             self._flight.forget()
         elif holds_handshake(datagram) and not self.over:
             self.outgoing += self._flight.answer()
+        elif not self.over:
+            # OpenSSL says nothing about records that are replayed or were not made with our keys.
+            self.ignored_datagrams += 1
 
     def _read(self) -> bool:
         """Decrypt what the BIO holds; True if there was any application data."""

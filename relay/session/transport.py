@@ -87,10 +87,15 @@ class Transport:
         return self.state is TransportState.CONNECTING
 
     @property
+    def ignored_datagrams(self) -> int:
+        """How many datagrams were no DTLS, not made with our keys, or too late."""
+        return self._dtls.ignored_datagrams if self._dtls else 0
+
+    @property
     def counters(self) -> dict[str, int]:
         """What the peer sent that was of no use, by reason."""
         return {
-            "ignored_datagrams": self._dtls.ignored_datagrams if self._dtls else 0,
+            "ignored_datagrams": self.ignored_datagrams,
             "dropped_packets": self._dropped_packets,
             **self._channels.counters,
         }

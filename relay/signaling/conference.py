@@ -46,10 +46,11 @@ class Counts:
 class Conference:
     """All calls of this relay."""
 
-    def __init__(self, plane: Plane, limits: Limits, tiers: TierTable) -> None:
+    def __init__(self, plane: Plane, limits: Limits, tiers: TierTable, refusals: dict[str, int]) -> None:
         self.plane = plane
         self.limits = limits
         self.tiers = tiers
+        self.refusals = refusals
         self.certificate = Certificate.generate()
         self.codecs = CodecPolicy()
         self.pool = handshake_pool()

@@ -123,6 +123,7 @@ class Session:
             self,
             max_message_bytes=conference.limits.data_message_bytes,
             group=self.joining.room,
+            refusals=conference.refusals,
         )
 
     def send_data(self, label: str, data: bytes) -> None:

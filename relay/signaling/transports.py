@@ -84,6 +84,7 @@ class TransportDriver:
         *,
         max_message_bytes: int,
         group: Hashable,
+        refusals: dict[str, int],
     ) -> None:
         self.transport = Transport(certificate, max_message_bytes=max_message_bytes)
         self.id = 0
@@ -94,6 +95,8 @@ class TransportDriver:
         self._group = group
         self._pool = pool
         self._owner = owner
+        self._refusals = refusals
+        self._ignored_datagrams = 0
         self._tasks = Tasks()
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[bytes] = deque()
@@ -172,6 +175,8 @@ class TransportDriver:
         if len(self._inbox) < limit:
             self._inbox.append(datagram)
             self._pump()
+        else:
+            self._refuse("dtls_flood", 1)
 
     def on_ice_connected(self, remote: tuple[str, int]) -> None:
         """Note that the other end answers checks."""
@@ -229,6 +234,9 @@ class TransportDriver:
         """Carry out what the transport has to say, and arm its next timeout."""
         if self._in_pool or self.is_closed:
             return
+        if (ignored := self.transport.ignored_datagrams) != self._ignored_datagrams:
+            self._refuse("dtls", ignored - self._ignored_datagrams)
+            self._ignored_datagrams = ignored
         for event in self.transport.poll(monotonic_ns()):
             self._carry_out(event)
             if self.is_closed:
@@ -239,6 +247,9 @@ class TransportDriver:
         due_ns = self.transport.next_timeout_ns
         if due_ns is not None:
             self._timer = self._loop.call_later(max(0, due_ns - monotonic_ns()) / 1e9, self._drain)
+
+    def _refuse(self, reason: str, count: int) -> None:
+        self._refusals[reason] = self._refusals.get(reason, 0) + count
 
     def _carry_out(self, event: Event) -> None:
         match event:

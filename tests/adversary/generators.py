@@ -211,10 +211,15 @@ async def flooded_rtcp_senders(target: Target, rng: random.Random, count: int, s
 
 @kind
 async def dtls_noise(target: Target, rng: random.Random, count: int, seconds: float) -> Expected:
-    """What claims to be DTLS of the authenticated address; it is the control plane's to refuse."""
+    """What claims to be DTLS of the authenticated address, every other one in the form of an encrypted record; it is the
+    control plane's to refuse."""
+    sent = 0
     async for _ in paced(count, seconds):
-        target.path.send(bytes([rng.randrange(20, 64)]) + rng.randbytes(rng.randrange(12, 300)))
-    return Counter({"plane:dtls_received": count})
+        noise = rng.randbytes(rng.randrange(12, 300))
+        record = struct.pack("!BHHHIH", 23, 0xFEFD, 1, 0, rng.randrange(1 << 32), len(noise)) + noise
+        target.path.send(record if sent % 2 else bytes([rng.randrange(20, 64)]) + noise)
+        sent += 1
+    return Counter({"plane:dtls_received": count, "refused:dtls": count})
 
 
 # --- HTTP and WebSocket ---------------------------------------------------------------------------------------------

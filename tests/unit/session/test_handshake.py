@@ -216,6 +216,31 @@ def test_forged_records_inside_a_session_are_dropped_without_an_answer() -> None
     link.run(1_000)
     assert both_connected(link)
     assert len(link.sent[link.server]) == before
+    assert link.server.ignored_datagrams == 2
+
+
+def test_replayed_and_late_datagrams_are_counted() -> None:
+    link = Link().connected()
+    channel = link.client.open_channel("x")
+    link.client.send(channel, b"once")
+    link.run(1_000)
+    assert link.server.ignored_datagrams == 0
+    link.server.receive_dtls(link.sent[link.client][-1], link.now_ns)
+    assert link.server.ignored_datagrams == 1
+    link.close()
+    # The client's goodbye may have crossed ours.
+    late = link.server.ignored_datagrams
+    link.server.receive_dtls(link.sent[link.client][-1], link.now_ns)
+    assert link.server.ignored_datagrams == late + 1
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_nothing_a_good_peer_sends_is_counted_whatever_the_path_does(seed: int) -> None:
+    link = Link(seed=seed, loss=0.2, delay_ms=25, jitter_ms=20, sctp=False)
+    link.run(28_000, lambda: both_connected(link))
+    link.run(2_000)
+    assert both_connected(link)
+    assert link.server.ignored_datagrams == link.client.ignored_datagrams == 0
 
 
 def test_a_handshake_has_a_limit_in_bytes() -> None:

@@ -12,6 +12,7 @@ from relay.server import Server
 from relay.session import Certificate, DatagramReady, Transport
 from relay.session.states import TransportState
 from relay.signaling.hall import Hall
+from relay.signaling.transports import MAX_EARLY_DATAGRAMS
 from tests.unit.signaling.descriptions import CHROMIUM, answer_to, recorded, without_sending
 
 AUDIO, VIDEO = models.TrackType.AUDIO, models.TrackType.VIDEO
@@ -66,6 +67,22 @@ async def test_a_transport_is_not_closed_while_a_thread_works_on_it(connect, rel
     await closing
     assert driver.transport.state is TransportState.CLOSED
     assert all(future.result() for future in busy)
+
+
+async def test_datagrams_that_nobody_can_use_are_counted(connect, relay: Server) -> None:
+    ana = await connect("ana")
+    ours = await ana.until("offer")
+    session = hall_of(relay).sessions[ana.sid]
+    driver, refusals = session.subscriber.driver, session.conference.refusals
+    # Nobody is known yet: what may be a first flight waits, what is more than one is dropped.
+    for _ in range(MAX_EARLY_DATAGRAMS + 5):
+        driver.on_dtls(b"\x16" + bytes(40))
+    assert refusals == {"dtls_flood": 5}
+    await accept(ana, ours)
+    async with asyncio.timeout(5):
+        while refusals.get("dtls", 0) < MAX_EARLY_DATAGRAMS:
+            await asyncio.sleep(0.01)
+    assert refusals == {"dtls_flood": 5, "dtls": MAX_EARLY_DATAGRAMS}
 
 
 @pytest.mark.parametrize("who_ends_it", ["publisher unpublishes", "publisher leaves"])
