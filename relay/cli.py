@@ -6,6 +6,7 @@ Every error a person can act on is one sentence on standard error. Exit codes: 0
 
 import contextlib
 import dataclasses
+import os
 import re
 import secrets
 import sys
@@ -80,6 +81,8 @@ def serve(
             typer.echo(f"{name:<12} {value}")
         return
     log.configure(settings.log.level, settings.log.format)
+    # Read when NumPy is imported, which only the server does: OpenBLAS else starts a thread per core that is never used.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imported here: the other commands need neither the event loop nor the data plane.
     from relay.server import run
 

@@ -21,6 +21,7 @@ from livekit.protocol import models, rtc
 from relay.cli import mint_token
 from relay.config import ApiKey
 from relay.ids import new_sid
+from relay.observe.account import LIBRARY_THREADS
 from relay.server import Server
 from tests.adversary import scene
 from tests.adversary.account import counters, holding
@@ -155,6 +156,25 @@ async def test_the_account_sees_what_is_kept(tmp_path: Path) -> None:
         await relay.stop()
         log = relay.log_text()
     assert kept(log) == {"threads": 1, "descriptors": 1, "tasks": 1}
+
+
+def own_threads(pid: int) -> list[str]:
+    """Return the names of a relay's threads beside those that libraries keep for good (relay.observe.account)."""
+    names = [(task / "comm").read_text().strip() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return sorted(name for name in names if name not in LIBRARY_THREADS)
+
+
+async def test_a_relay_has_its_main_thread_and_its_workers() -> None:
+    async with relay_process(environ={"VEIL_MEDIA_WORKERS": "2"}) as relay:
+        main = Path(f"/proc/{relay.pid}/comm").read_text().strip()
+        assert own_threads(relay.pid) == [main, "veil-worker-0", "veil-worker-1"]
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="NumPy's library starts no more threads than there are cores")
+async def test_threads_of_a_library_are_seen() -> None:
+    """The control: what NumPy brings where it is let."""
+    async with relay_process(environ={"OPENBLAS_NUM_THREADS": "2"}) as relay:
+        assert len(own_threads(relay.pid)) == 3
 
 
 def full_disk() -> int:
@@ -335,7 +355,11 @@ async def test_a_debug_log_shows_no_token_password_or_key() -> None:
         # Errors are where secrets slip out: tokens that are refused, offers that are not understood.
         wrong = mint_token(ApiKey("akey", key.secret[::-1]), "eve", video, 600)
         secrets["refused token"] = wrong
-        for path in (f"/rtc/validate?access_token={wrong}", f"/rtc/v1?access_token={wrong}", f"/x?access_token={wrong}"):
+        for path in (
+            f"/rtc/validate?access_token={wrong}",
+            f"/rtc/v1?access_token={wrong}",
+            f"/x?access_token={wrong}",
+        ):
             async with session.get(relay.origin + path) as answer:
                 assert answer.status in (401, 404)
         bad = people[0].answer.replace("a=fingerprint:sha-256", "a=fingerprint:md2").replace("a=mid:", "a=mid")
@@ -343,7 +367,9 @@ async def test_a_debug_log_shows_no_token_password_or_key() -> None:
         await people[0].signal(rtc.SignalRequest(answer=rtc.SessionDescription(type="answer", sdp=bad)))
         people[1].path.send(people[1].path.protect(people[1].path.rtp()))
         _, writer = await asyncio.open_connection("127.0.0.1", relay.port)
-        writer.write(f"GET /rtc?access_token={wrong} HTTP/1.1\r\nAuthorization: Bearer {wrong}\r\nA\0:\r\n\r\n".encode())
+        writer.write(
+            f"GET /rtc?access_token={wrong} HTTP/1.1\r\nAuthorization: Bearer {wrong}\r\nA\0:\r\n\r\n".encode()
+        )
         await asyncio.sleep(0.5)
         writer.close()
         sid = people[0].join.participant.sid
