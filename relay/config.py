@@ -140,6 +140,11 @@ class Media:
         "late. The kernel grants at most net.core.rmem_max and wmem_max; the start log says what it "
         "granted.",
     )
+    overload_lag_ms: Annotated[int, Meta(ge=0, le=1_000)] = option(
+        50,
+        "How late a worker may be before it leaves out video, upper temporal layers first, all of it at three times "
+        "this; audio always goes on. From about 50 ms on a voice is heard to be late. 0: never.",
+    )
     srtp_backend: Literal["auto", "ipsec-mb", "openssl"] = option(
         "auto",
         "Cipher library. auto takes ipsec-mb where the processor has AES and vector instructions (4 to 5 "
@@ -228,6 +233,15 @@ class Limits:
     data_message_bytes: Bytes = option(
         65_536,
         "Largest data channel message. Browsers accept it without asking; RFC 8841 takes 64 kB where nothing is said.",
+    )
+    peer_packets_per_s: Annotated[int, Meta(ge=0, le=1_000_000)] = option(
+        10_000,
+        "Media packets a participant may send; three simulcast encodings of 1080p with a shared screen are 2,000. What "
+        "exceeds it is dropped, audio last. 0: no limit.",
+    )
+    peer_bits_per_s: Annotated[int, Meta(ge=0, le=100_000_000_000)] = option(
+        50_000_000,
+        "The same in bits; browsers send 10 Mbit/s of simulcast and as much again of a screen in 4K. 0: no limit.",
     )
     connections_per_address: Count = option(
         200,

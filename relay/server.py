@@ -64,6 +64,9 @@ class Server:
             workers=config.media.worker_count,
             srtp_backend=config.media.srtp_backend,
             socket_buffer_bytes=config.media.socket_buffer_bytes,
+            peer_packets_per_s=config.limits.peer_packets_per_s,
+            peer_bits_per_s=config.limits.peer_bits_per_s,
+            overload_lag_ms=config.media.overload_lag_ms,
         )
         await plane.start()
         tiers = tier_table(config)

@@ -70,6 +70,9 @@ class Plane:
         srtp_backend: str = "auto",
         seed: int | None = None,
         socket_buffer_bytes: int = 8 * 1024 * 1024,
+        peer_packets_per_s: int = 10_000,
+        peer_bits_per_s: int = 50_000_000,
+        overload_lag_ms: int = 50,
     ) -> None:
         # The seed makes SSRCs and first sequence numbers, which peers should not foretell; tests fix it.
         seed = secrets.randbits(64) if seed is None else seed
@@ -84,6 +87,9 @@ class Plane:
                     index=index,
                     socket_buffer_bytes=socket_buffer_bytes,
                     exchange=self._exchange,
+                    peer_packets_per_s=peer_packets_per_s,
+                    peer_bits_per_s=peer_bits_per_s,
+                    overload_lag_ms=overload_lag_ms,
                 ),
                 index,
             )

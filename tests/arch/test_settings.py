@@ -29,6 +29,8 @@ COUNTS = {
     "connections_per_address",
     "waiting_connections",
     "workers",
+    "peer_packets_per_s",
+    "peer_bits_per_s",
 }
 
 
