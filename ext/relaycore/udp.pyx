@@ -15,7 +15,7 @@ from libc.errno cimport errno, EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, EN
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t, INT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
-from relaycore.backlog cimport backlog_note
+from relaycore.backlog cimport backlog_note, backlog_read
 from relaycore.counters cimport Counters
 from relaycore.errs cimport E_LENGTH, E_LIMIT, E_OS
 from relaycore.outbox cimport Outbox, OutDatagram, outbox_clear, outbox_compact, outbox_put
@@ -276,6 +276,7 @@ cdef int udp_receive(Udp* u, int index, int64_t now_ns, UdpArrival* out, int* ar
     cdef uint64_t began = stage_begin(u.counters)
     arrived[0] = 0
     _arm(u)
+    backlog_read(&s.backlog)
     got = recvmmsg(s.fd, u.incoming, UDP_BATCH, MSG_DONTWAIT, NULL)
     # A negative answer is EAGAIN or a pending ICMP error, which the call has cleared: both mean "nothing now".
     seen = s.overflow_seen

@@ -42,6 +42,7 @@ class WorkerRelay:
         self._worker = Worker([(ip, 0)], seed=1, **options)
         self._worker.start()
         self.address = (ip, self._worker.sockets[0]["port"])
+        self.receive_buffer_bytes: int = self._worker.sockets[0]["receive_buffer_bytes"]
         self.events: list[tuple[Any, ...]] = []
 
     def command(self, name: str, *arguments: Any) -> None:
