@@ -57,9 +57,8 @@ class Repaired(Simulation):
     def _heed_keyframe_requests(self) -> None:
         heard, self.peer.rtcp[:] = list(self.peer.rtcp), []
         for compound in heard:
-            for kind, count, body in rtcp_packets([compound]):
-                if (kind, count) == PLI:
-                    self.asked_ns.append(self.now_ns)
+            if any((kind, count) == PLI for kind, count, _ in rtcp_packets([compound])):
+                self.asked_ns.append(self.now_ns)
             if self.rng.random() < self.request_loss:
                 continue
             self.peer.rtcp.append(compound)

@@ -51,7 +51,8 @@ def flood(relay: WorkerRelay) -> tuple[int, int]:
     for i in range(WATCHERS):
         relay.command("add_egress", 100 + i, 200 + i, 11, 0x1000 + i, None, "6", VP8, "c", 0)
     extensions = {MID: b"1", RID: b"q"}
-    video = [camera.peer.protect(rtp(1, i, ts=3_000 * i & 0xFFFFFFFF, marker=True, extensions=extensions, payload=vp8_payload(True, i & 0x7FFF)))
+    video = [camera.peer.protect(rtp(1, i, ts=3_000 * i & 0xFFFFFFFF, marker=True, extensions=extensions,
+                                     payload=vp8_payload(True, i & 0x7FFF)))
              for i in range(int(PACE_PPS * SECONDS))]
     voices = [speaker.peer.protect(rtp(7, i, pt=111, ts=960 * i, payload=struct.pack("!I", i))) for i in range(int(50 * SECONDS))]
     began, sent, spoken = time.monotonic(), 0, 0
