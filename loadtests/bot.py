@@ -112,7 +112,8 @@ class Bot:
                  "auto_subscribe": "1" if auto_subscribe else "0", "adaptive_stream": "0"}  # fmt: skip
         try:
             async with asyncio.timeout(timeout_s):
-                socket = await fleet.http.ws_connect(f"{fleet.url}/rtc", params=query, max_msg_size=0, timeout=aiohttp.ClientWSTimeout(ws_close=1.0))
+                patience = aiohttp.ClientWSTimeout(ws_close=1.0)
+                socket = await fleet.http.ws_connect(f"{fleet.url}/rtc", params=query, max_msg_size=0, timeout=patience)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise JoinError(f"no connection: {error!r}") from error
         bot = cls(fleet, socket, data=data, expect_frames=expect_frames)
@@ -334,7 +335,7 @@ class Bot:
             self._subscriber = Link(self._fleet, controlling=offer.is_lite, data=self._data, opens_channels=False,
                                     on_change=self._changed.set, on_message=self._on_data)
         link = self._subscriber
-        answer = sdp.write_answer(link.local, offer, setup="active", data=self._data, version=self._versions[SUBSCRIBER])
+        answer = sdp.write_answer(link.local, offer, setup="active", version=self._versions[SUBSCRIBER])
         self._versions[SUBSCRIBER] += 1
         self._take_sections(link, offer, description.mid_to_track_id)
         await self._send(answer=rtc.SessionDescription(type="answer", sdp=answer, id=description.id))

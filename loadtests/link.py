@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from google_crc32c import value as crc32c
+
 from loadtests.dtls import Dtls, HandshakeError
 from loadtests.sdp import Local
 
@@ -19,6 +21,20 @@ if TYPE_CHECKING:
     from loadtests.fleet import Fleet
 
 Receive = Callable[[str, bytes], None]
+
+
+SCTP_INIT, SCTP_ABORT = 1, 6
+
+
+def refuse_association(packet: bytes) -> bytes | None:
+    """Return the ABORT for an INIT (RFC 9260 §8.4, 3.3.7), else None: a bot without data channels says so once."""
+    if len(packet) < 20 or packet[12] != SCTP_INIT:
+        return None
+    ports, their_tag = packet[2:4] + packet[0:2], packet[16:20]
+    chunk = bytes([SCTP_ABORT, 0, 0, 4])
+    # RFC 9260 §6.8: CRC32c over the packet with a zero checksum, least significant byte first.
+    checksum = crc32c(ports + their_tag + bytes(4) + chunk).to_bytes(4, "little")
+    return ports + their_tag + checksum + chunk
 
 
 class Link:
@@ -36,6 +52,8 @@ class Link:
         self._waiting: list[bytes] = []
         self._is_digesting = False
         self._is_closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_remote = False
@@ -94,8 +112,8 @@ class Link:
             self._timer.cancel()
         if self.channels is not None:
             await self.channels.stop()
-        while self._is_digesting:
-            await asyncio.sleep(0.005)
+        # A thread inside OpenSSL cannot be cancelled.
+        await self._idle.wait()
         if self._dtls is not None:
             self._dtls.close()
             self._flush()
@@ -134,6 +152,7 @@ class Link:
             return
         finally:
             self._is_digesting = False
+            self._idle.set()
         self._flush()
         if self._is_closed:
             return
@@ -176,6 +195,9 @@ class Link:
         received, self._dtls.received = self._dtls.received, []
         if self.channels is not None:
             self._spawn(self._feed(self.channels, received), digests=False)
+        else:
+            for refusal in filter(None, map(refuse_association, received)):
+                self._send_data(refusal)
 
     @staticmethod
     async def _feed(channels: "Channels", packets: list[bytes]) -> None:
@@ -189,7 +211,9 @@ class Link:
             self._fleet.load.send_datagram(self.endpoint, datagram)
 
     def _spawn(self, work: "Awaitable[None]", *, digests: bool = True) -> None:
-        self._is_digesting = self._is_digesting or digests
+        if digests:
+            self._is_digesting = True
+            self._idle.clear()
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

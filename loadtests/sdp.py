@@ -217,14 +217,14 @@ def write_offer(local: Local, tracks: Sequence[Published], *, data: bool, versio
     return _session(local, mids, version) + "".join(sections)
 
 
-def write_answer(local: Local, offer: Description, *, setup: str, data: bool, version: int = 0) -> str:
-    """Return an answer that takes everything it is offered; data channels only with `data`."""
+def write_answer(local: Local, offer: Description, *, setup: str, version: int = 0) -> str:
+    """Return an answer that takes everything it is offered, data channels too: a first offer may hold nothing else."""
     sections, mids = [], []
     for section in offer.sections:
         is_data = section.kind == "application"
-        if not section.is_live or (is_data and not data):
-            formats = " ".join(section.formats)
-            sections.append(f"m={section.kind} 0 {section.protocol} {formats}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\na=mid:{section.mid}\r\n")
+        if not section.is_live:
+            head = f"m={section.kind} 0 {section.protocol} {' '.join(section.formats)}\r\nc=IN IP4 0.0.0.0\r\n"
+            sections.append(f"{head}a=inactive\r\na=mid:{section.mid}\r\n")
             continue
         mids.append(section.mid)
         sections.append(_data_section(local, section.mid, setup) if is_data else _receiving_section(local, section, setup))

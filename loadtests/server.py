@@ -86,7 +86,7 @@ async def own_relay(*, environ: Mapping[str, str] | None = None, wrapper: Sequen
             except TimeoutError:
                 process.kill()
                 await process.wait()
-    Path(log.name).unlink(missing_ok=True)
+    os.unlink(log.name)
 
 
 def free_port() -> int:

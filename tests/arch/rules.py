@@ -96,6 +96,17 @@ def forbidden_in_the_relay(path: str, source: str) -> list[str]:
     ]
 
 
+def loadtests_import_relay(path: str, source: str) -> list[str]:
+    """Load tests judge servers from outside, so nothing of ours may help them or be tested by itself."""
+    if not path.startswith("loadtests/"):
+        return []
+    return [
+        f"line {line}: {module}"
+        for line, module in imported(source)
+        if is_within(module, "relay") or is_within(module, "tests")
+    ]
+
+
 # --- Cython -----------------------------------------------------------------------------------------------------
 
 

@@ -70,6 +70,13 @@ RULES: list[tuple[str, Callable[[str, str], list[str]], tuple[str, ...], tuple[s
         ("relay/session/sctp.py", "import cffi\nfrom livekit.protocol import rtc\n"),
     ),
     (
+        "loadtests know nothing of relay: they drive any server that speaks the protocol",
+        rules.loadtests_import_relay,
+        ("loadtests/**/*.py",),
+        ("loadtests/a.py", "from relay.sdp import parse\n"),
+        ("loadtests/a.py", "from relaycore.loadgen import LoadGenerator\n"),
+    ),
+    (
         "every C function of ext spells noexcept or except",
         lambda _path, source: rules.unspelled_exceptions(source),
         CORE[:2],
