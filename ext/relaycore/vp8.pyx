@@ -17,9 +17,10 @@ Spec: RFC 7741 section 4.2 (descriptor), section 4.3 (the P bit of the frame's f
 """
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
-from relaycore.be cimport get_u16, need
+from relaycore.be cimport need
 from relaycore.errs cimport E_OK, E_SHORT
 from relaycore.errs import raise_for
+from relaycore.picture cimport take_picture_id, take_tl0
 from relaycore.views cimport FrameView
 
 
@@ -34,25 +35,13 @@ cdef int view_vp8(const uint8_t* payload, Py_ssize_t n, bint marker, FrameView* 
         flags = payload[1]
         at = 2
     if flags & 0x80:
-        if not need(n, at + 1):
+        at = take_picture_id(payload, n, at, out)
+        if at < 0:
             return E_SHORT
-        out.picture_id_offset = <uint8_t>at
-        if payload[at] & 0x80:
-            if not need(n, at + 2):
-                return E_SHORT
-            out.picture_id_bytes = 2
-            out.picture_id = get_u16(payload + at) & 0x7fff
-        else:
-            out.picture_id_bytes = 1
-            out.picture_id = payload[at]
-        at += out.picture_id_bytes
     if flags & 0x40:
-        if not need(n, at + 1):
+        at = take_tl0(payload, n, at, out)
+        if at < 0:
             return E_SHORT
-        out.tl0_offset = <uint8_t>at
-        out.tl0_bytes = 1
-        out.tl0 = payload[at]
-        at += 1
     if flags & 0x30:
         if not need(n, at + 1):
             return E_SHORT

@@ -16,9 +16,10 @@ Spec: RFC 9628 section 4.2. A "frame" here is one spatial layer's; the RTP marke
 """
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
-from relaycore.be cimport get_u16, need
+from relaycore.be cimport need
 from relaycore.errs cimport E_FORMAT, E_OK, E_SHORT
 from relaycore.errs import raise_for
+from relaycore.picture cimport take_picture_id, take_tl0
 from relaycore.views cimport FrameView
 
 cdef enum:
@@ -56,18 +57,9 @@ cdef int view_vp9(const uint8_t* payload, Py_ssize_t n, bint marker, FrameView* 
         return E_SHORT
     flags = payload[0]
     if flags & 0x80:
-        if not need(n, at + 1):
+        at = take_picture_id(payload, n, at, out)
+        if at < 0:
             return E_SHORT
-        out.picture_id_offset = <uint8_t>at
-        if payload[at] & 0x80:
-            if not need(n, at + 2):
-                return E_SHORT
-            out.picture_id_bytes = 2
-            out.picture_id = get_u16(payload + at) & 0x7fff
-        else:
-            out.picture_id_bytes = 1
-            out.picture_id = payload[at]
-        at += out.picture_id_bytes
     if flags & 0x20:
         if not need(n, at + 1):
             return E_SHORT
@@ -76,12 +68,9 @@ cdef int view_vp9(const uint8_t* payload, Py_ssize_t n, bint marker, FrameView* 
         out.spatial_id = (payload[at] >> 1) & 0x07
         at += 1
         if not flags & 0x10:
-            if not need(n, at + 1):
+            at = take_tl0(payload, n, at, out)
+            if at < 0:
                 return E_SHORT
-            out.tl0_offset = <uint8_t>at
-            out.tl0_bytes = 1
-            out.tl0 = payload[at]
-            at += 1
     if flags & 0x10 and flags & 0x40:
         for i in range(MAX_REFERENCES + 1):
             if i == MAX_REFERENCES:
