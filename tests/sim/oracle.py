@@ -102,7 +102,7 @@ class Oracle:
         frames: dict[int, list[Seen]] = {}
         for packet in ordered:
             frames.setdefault(packet.rtp_ts, []).append(packet)
-        pictures: list[tuple[Stamp, int]] = []
+        pictures: list[tuple[Stamp, int, int, int]] = []
         for packets in frames.values():
             sources = {(p.stamp.encoding, p.stamp.frame) for p in packets}
             if len(sources) > 1:
@@ -114,10 +114,12 @@ class Oracle:
             if looks_whole and indices != list(range(packets[0].stamp.count)):
                 found.append(f"cut: frame {sources} has packets {indices} of {packets[0].stamp.count}")
             if packets[0].picture_id is not None:
-                pictures.append((packets[0].stamp, packets[0].picture_id))
-        for (stamp_a, a), (stamp_b, b) in zip(pictures, pictures[1:]):
+                pictures.append((packets[0].stamp, packets[0].picture_id, packets[0].ext_seq, packets[-1].ext_seq))
+        for (stamp_a, a, _, last_a), (stamp_b, b, first_b, _) in zip(pictures, pictures[1:]):
             # Frames that the network took before the relay leave their ids unused; a pause or a switch leaves none.
             most = max(1, stamp_b.frame - stamp_a.frame) if stamp_a.encoding == stamp_b.encoding else 1
+            # Nor may it be judged what the network took behind the relay: a number is missing for each packet of it.
+            most += max(0, first_b - last_a - 1)
             if not 1 <= (b - a) & 0x7FFF <= most:
                 found.append(f"picture: {a} -> {b} at frame {stamp_b.frame} of encoding {stamp_b.encoding}")
         return found
