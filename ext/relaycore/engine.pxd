@@ -71,6 +71,8 @@ cdef void engine_command(Engine* e, Command* c, int64_t now_ns) noexcept nogil  
 cdef void engine_join(Engine* e, Exchange* x, uint32_t number) noexcept nogil
 # Takes a bounded part of what other workers have sent, and publishes what is for them. True: more waits.
 cdef bint engine_exchange(Engine* e, int64_t now_ns) noexcept nogil
+# How many packets one engine_poll may send, or do something as long for: whoever has a clock keeps turns short by it.
+cdef void engine_set_slice(Engine* e, int packets) noexcept nogil
 # Runs what is due and fills the outbox; returns the time of the next call in ns (absolute). Call again after draining when the outbox was full.
 cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil
 # What each peer may send (0 = no limit), and the lag at which video is left out (0 = never).

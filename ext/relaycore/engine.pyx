@@ -7,6 +7,7 @@ from relaycore.errs cimport (
     E_INVALID, E_LENGTH, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_PEER, E_UNKNOWN_STREAM, E_UNKNOWN_TRANSPORT, E_UNSUPPORTED,
 )
 from relaycore.exchange cimport Exchange
+from relaycore.fanout cimport fanout_next
 from relaycore.forward cimport forward_ready
 from relaycore.hdrext cimport EXT_COUNT
 from relaycore.icelite cimport ICE_NO_TUPLE
@@ -23,7 +24,7 @@ from relaycore.reports cimport count_error, run_timers
 from relaycore.requests cimport request_keyframe
 from relaycore.overload cimport overload_feel
 from relaycore.police cimport police_set
-from relaycore.ready cimport mark_ready
+from relaycore.ready cimport LANE_BULK, LANE_FAST, mark_ready
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
     add_egress, add_receiver, add_transport, emit, find_egress, find_receiver, find_transport, remove_egress,
@@ -36,6 +37,7 @@ from relaycore.timers cimport timers_due, timers_next
 
 cdef enum:
     POLL_MARGIN = 64               # outbox places that one transport's timers may need
+    FANOUT_PER_PACKET = 32         # subscribers for which a packet is queued in the time of one send
 
 
 cdef Engine* engine_new(Slab* slab, Outbox* outbox, Mailbox* mailbox, int srtp_backend, uint64_t seed) noexcept nogil:
@@ -47,6 +49,7 @@ cdef Engine* engine_new(Slab* slab, Outbox* outbox, Mailbox* mailbox, int srtp_b
     e.mailbox = mailbox
     e.srtp_backend = srtp_backend
     e.random_state = seed
+    e.slice_packets = OUTBOX_MAX
     e.facts = <PacketFacts*>calloc(<size_t>slab.small_count + slab.large_count, sizeof(PacketFacts))
     if e.facts == NULL or routes_init(e) < 0:
         routes_free(e)
@@ -104,6 +107,37 @@ cdef bint engine_exchange(Engine* e, int64_t now_ns) noexcept nogil:
     return False if e.exchange == NULL else mirrors_exchange(e, now_ns)
 
 
+cdef void engine_set_slice(Engine* e, int packets) noexcept nogil:
+    e.slice_packets = packets
+
+
+cdef void _forward(Engine* e, int64_t now_ns) noexcept nogil:
+    """Do a slice of what waits: the fast lane first, but never all of it as long as something waits elsewhere."""
+    cdef int start = e.outbox.count
+    cdef int limit = min(start + e.slice_packets, <int>OUTBOX_MAX - <int>POLL_MARGIN)
+    cdef int work = 0              # in packets' worth of time, beside those in the outbox
+    cdef int fast_limit
+    while True:
+        fast_limit = limit
+        if e.ready[LANE_BULK].count or e.job_count:
+            fast_limit = start + <int>((limit - start) // 4 * 3)
+        if e.ready[LANE_FAST].count and e.outbox.count + work < fast_limit:
+            e.lane = LANE_FAST
+            e.out_limit = fast_limit - work
+            forward_ready(e, now_ns)
+        elif e.outbox.count + work >= limit:
+            return
+        elif e.job_count and (work <= (limit - start) // 2 or not e.ready[LANE_BULK].count):
+            # Before the bulk lane, so that the packets of a frame leave together; but what comes in never holds up all that goes out.
+            work += 1 + <int>(fanout_next(e, now_ns) // FANOUT_PER_PACKET)
+        elif e.ready[LANE_BULK].count:
+            e.lane = LANE_BULK
+            e.out_limit = limit - work
+            forward_ready(e, now_ns)
+        else:
+            return
+
+
 cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil:
     """Run due timers and send what waits, as far as the outbox has room; return when to call again."""
     cdef int32_t owner
@@ -116,9 +150,8 @@ cdef int64_t engine_poll(Engine* e, int64_t now_ns) noexcept nogil:
         if owner < 0:
             break
         run_timers(e, e.transports[owner], now_ns)
-    while e.outbox.count < OUTBOX_MAX - POLL_MARGIN and e.ready_count:
-        forward_ready(e, now_ns)
-    if e.ready_count:
+    _forward(e, now_ns)
+    if e.ready[LANE_FAST].count or e.ready[LANE_BULK].count or e.job_count:
         return now_ns
     next_ns = timers_next(&e.timers)
     return e.mirrors_due_ns if e.mirrors_due_ns and e.mirrors_due_ns < next_ns else next_ns
@@ -332,7 +365,7 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
         return _set_extensions(t, &c.body.extensions)
     if c.op == CMD_TRANSPORT_PACING:
         t.pacer.rate_bps = c.body.pacing.rate_bps
-        mark_ready(e, t)
+        mark_ready(e, t, LANE_FAST)
         return E_OK
     if c.op == CMD_DATAGRAM:
         return _send_datagram(e, t, c.payload, c.payload_bytes)

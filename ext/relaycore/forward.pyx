@@ -8,8 +8,6 @@ from relaycore.emission cimport RTP_P_BIT, Run, Staged, run_add, run_send, write
 from relaycore.errs cimport E_NO_SPACE
 from relaycore.history cimport SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_find, source_keep
 from relaycore.mailbox cimport CodecEntry, EV_EGRESS_SWITCHED, Event
-from relaycore.mirrors cimport export_packet
-from relaycore.outbox cimport OUTBOX_MAX
 from relaycore.pacer cimport pacer_media_due, pacer_repair_due
 from relaycore.projection cimport (
     PROJECTION_WINDOW, projection_drop, projection_map, projection_rebase, projection_sent, projection_ts,
@@ -35,7 +33,6 @@ cdef extern from *:
 
 cdef enum:
     READY_BATCH = 8                # transports whose state is fetched from memory at the same time
-    OUTBOX_MARGIN = 32             # places left for reports and STUN answers of the same turn
     PADDING_BYTES = 4
 
 
@@ -57,10 +54,10 @@ cdef void _keep(Engine* e, RtpStream* s, Slot* slot, const PacketFacts* f) noexc
     source_keep(s.history, e.slab, slot, f.ext_seq)
 
 
-cdef bint _queue(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil:
+cdef bint _queue(Engine* e, Transport* t, Egress* g, Slot* slot, int lane) noexcept nogil:
     cdef int code
     slot_hold(slot)
-    code = queue_packet(e, t, g, slot)
+    code = queue_packet(e, t, g, slot, lane)
     if code >= 0:
         return True
     slot_drop(e.slab, slot)
@@ -69,17 +66,18 @@ cdef bint _queue(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil:
     return False
 
 
-cdef void _queue_behind(Engine* e, Transport* t, Egress* g, const SourceHistory* h, int64_t ext_seq) noexcept nogil:
+cdef void _queue_behind(Engine* e, Transport* t, Egress* g, const SourceHistory* h, int64_t ext_seq,
+                        int lane) noexcept nogil:
     """Queue what came before the late packet `ext_seq` at which a subscriber starts, and belongs behind it."""
     cdef Slot* slot
     cdef int64_t i
     for i in range(ext_seq + 1, h.newest + 1):
         slot = source_find(h, i)
         if slot != NULL and e.facts[slot - e.slab.slots].ext_seq == i:
-            _queue(e, t, g, slot)
+            _queue(e, t, g, slot, lane)
 
 
-cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f, int64_t now_ns) noexcept nogil:
+cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f, int lane, int64_t now_ns) noexcept nogil:
     cdef Egress* g
     cdef Transport* t
     cdef uint32_t i
@@ -87,8 +85,9 @@ cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f,
     cdef bint is_wanted = False
     cdef bint starts = _starts(f)
     cdef RtpStream* s = r.encodings[f.encoding].stream
-    if r.exports:
-        export_packet(e, r, slot, f)
+    if s == NULL or s.ssrc != f.rtp.ssrc:
+        # It waited for so long that its publisher has started over.
+        return
     for i in range(r.egress_count):
         g = e.egresses[r.egresses[i]]
         t = e.transports[g.transport]
@@ -101,11 +100,11 @@ cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f,
             # Waiting for its keyframe: every packet that is not one reminds the publisher (coalesced).
             request_keyframe(e, r, f.encoding, now_ns)
             continue
-        if _queue(e, t, g, slot) and waits and starts:
+        if _queue(e, t, g, slot, lane) and waits and starts:
             # The switch happens at dequeue; the rest of this keyframe may be queued before that.
             g.start_queued = <uint8_t>(g.start_queued | 1u << <uint32_t>f.encoding)
             if s.history != NULL and s.history.started and s.history.newest > f.ext_seq:
-                _queue_behind(e, t, g, s.history, f.ext_seq)
+                _queue_behind(e, t, g, s.history, f.ext_seq, lane)
     # Also what nobody could start at: its keyframe's first packet may only be late.
     if is_wanted and r.spec.is_video and f.rtp.payload_bytes:
         _keep(e, s, slot, f)
@@ -274,7 +273,7 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
 
 
 cdef bint _has_room(const Engine* e, const Run* run) noexcept nogil:
-    return e.outbox.count + run.count < OUTBOX_MAX - OUTBOX_MARGIN
+    return e.outbox.count + run.count < e.out_limit
 
 
 cdef void _forward_queue(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
@@ -305,7 +304,7 @@ cdef void _forward_queue(Engine* e, Transport* t, int64_t now_ns) noexcept nogil
         t.pacer_due_ns = due
         schedule(e, t)
     elif t.queue_count or t.resend_count:
-        mark_ready(e, t)
+        mark_ready(e, t, e.lane)
 
 
 cdef void _fetch(Engine* e, const int32_t* batch, int n) noexcept nogil:
@@ -374,7 +373,7 @@ cdef void _fetch(Engine* e, const int32_t* batch, int n) noexcept nogil:
 
 cdef void forward_ready(Engine* e, int64_t now_ns) noexcept nogil:
     cdef int32_t batch[8]
-    cdef int n = take_ready(e, batch, READY_BATCH)
+    cdef int n = take_ready(e, e.lane, batch, READY_BATCH)
     cdef int i
     cdef int64_t since_ns
     cdef Transport* t

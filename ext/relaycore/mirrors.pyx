@@ -16,7 +16,7 @@ from relaycore.exchange cimport (
     Record, Signal, exchange_claim, exchange_flush, exchange_next, exchange_release, exchange_signal,
     exchange_take_signal, exchange_waiting, exchange_workers,
 )
-from relaycore.forward cimport route_packet
+from relaycore.fanout cimport route_packet
 from relaycore.hdrext cimport EXT_COUNT
 from relaycore.history cimport SOURCE_MS, source_trim
 from relaycore.mailbox cimport MirrorCommand

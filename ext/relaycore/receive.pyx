@@ -12,7 +12,7 @@ from relaycore.demux cimport KIND_DTLS, KIND_RTCP, KIND_RTP, KIND_STUN, demux_da
 from relaycore.errs cimport (
     E_AUTH, E_FORMAT, E_LIMIT, E_OK, E_REPLAY, E_STATE, E_TOO_OLD, E_UNKNOWN_PEER, E_UNKNOWN_STREAM,
 )
-from relaycore.forward cimport route_packet
+from relaycore.fanout cimport route_packet
 from relaycore.hdrext cimport (
     EXT_AUDIO_LEVEL, EXT_DD, EXT_MID, EXT_REPAIRED_RID, EXT_RID, EXT_TWCC, ExtElement, ExtView, parse_hdrext,
 )

@@ -15,7 +15,7 @@ from relaycore.mailbox cimport (
 from relaycore.mirrors cimport export_report
 from relaycore.outbox cimport outbox_put
 from relaycore.projection cimport projection_ts, ticks_of
-from relaycore.ready cimport mark_ready
+from relaycore.ready cimport LANE_FAST, mark_ready
 from relaycore.requests cimport request_keyframe, run_keyframe_requests, run_nacks
 from relaycore.resend cimport resend_request, update_playout
 from relaycore.routes cimport (
@@ -469,7 +469,7 @@ cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
         run_keyframe_requests(e, t, now_ns)
     if t.pacer_due_ns and t.pacer_due_ns <= now_ns:
         t.pacer_due_ns = 0
-        mark_ready(e, t)
+        mark_ready(e, t, LANE_FAST)
     if t.rtcp_due_ns <= now_ns:
         _check_ice(e, t, now_ns)
         _trim_history(e, t, now_ns)

@@ -107,6 +107,8 @@ ctypedef struct Receiver:          # one published m-line, or a mirror of one wh
     uint32_t exports               # bit per worker that has a mirror
     Export* exported               # owned; by worker; NULL until exported
     uint8_t demand_told            # of a mirror: what its home was told that is wanted here
+    int64_t fanout_paid_ns         # its fan-out has used its share of the fast lane up to this time
+    uint32_t fanout_waiting        # packets of it among the jobs
     uint32_t home_serials[4]       # of a mirror: serials of the streams at home
     ReceiverCommand spec
     int32_t encoding_count
@@ -193,7 +195,7 @@ ctypedef struct Transport:
     Pacer pacer
     int64_t pacer_due_ns           # 0 = nothing waits for the budget
     uint16_t twcc_next             # transport-wide number of the next RTP packet
-    uint8_t is_ready               # stands in the engine's ready ring
+    uint8_t is_ready               # stands in one of the engine's ready rings
     int64_t rtcp_due_ns
     int64_t twcc_due_ns            # 0 = nothing pending
     int64_t nack_due_ns            # 0 = nothing is missing
@@ -205,6 +207,17 @@ ctypedef struct Transport:
     uint64_t bytes_received
     uint64_t packets_sent
     uint64_t bytes_sent
+
+# Transports that wait for their turn.
+ctypedef struct ReadyRing:
+    int32_t* places                # owned; indices, NO_INDEX where one was removed
+    uint32_t head
+    uint32_t count
+    uint32_t capacity              # power of two, at least the engine's transport_capacity
+
+ctypedef struct FanoutJob:         # a packet that has still to be queued for its subscribers
+    Slot* slot                     # one reference
+    uint32_t receiver              # id
 
 ctypedef struct Engine:
     Slab* slab                     # borrowed
@@ -235,10 +248,13 @@ ctypedef struct Engine:
     Table by_ssrc                  # (transport index, outgoing SSRC) -> egress index
     uint64_t hash_seed
     Timers timers                  # owner = transport index
-    int32_t* ready                 # owned; ring of the indices of transports with work, NO_INDEX where one was removed
-    uint32_t ready_head
-    uint32_t ready_count
-    uint32_t ready_capacity        # power of two, at least transport_capacity
+    ReadyRing ready[2]             # by lane (ready.pxd)
+    int lane                       # which of them is being served
+    FanoutJob* jobs                # owned; ring; NULL until first used
+    uint32_t job_head
+    uint32_t job_count
+    int slice_packets              # how much one engine_poll may do
+    int out_limit                  # up to where this one may fill the outbox
     uint32_t next_serial
     PoliceLimits police
     Overload overload
@@ -278,7 +294,7 @@ cdef void remove_egress(Engine* e, Egress* g) noexcept nogil
 cdef void free_stream(Engine* e, RtpStream* s) noexcept nogil
 # Takes a stream's place on the transport; evicts one whose receiver is gone and that was silent for a minute. NULL = E_LIMIT.
 cdef RtpStream* add_stream(Engine* e, Transport* t, uint32_t ssrc, int64_t now_ns) noexcept nogil
-cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil      # takes one reference on success
+cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot, int lane) noexcept nogil    # takes one reference on success
 cdef int queue_resend(Engine* e, Transport* t, Egress* g, uint16_t out_low) noexcept nogil
 cdef void drop_queue(Engine* e, Transport* t) noexcept nogil
 cdef void schedule(Engine* e, Transport* t) noexcept nogil                                 # moves the timer to the earliest due time

@@ -5,13 +5,14 @@ from libc.string cimport memcmp, memcpy, memset
 from relaycore.errs cimport (
     E_INVALID, E_LIMIT, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_STREAM,
 )
+from relaycore.fanout cimport fanout_clear
 from relaycore.history cimport source_clear
 from relaycore.icelite cimport ICE_MAX_TUPLES, ICE_NO_TUPLE, ice_begin_generation, ice_find, ice_reset
 from relaycore.mailbox cimport (
     MAX_CNAME, MAX_CODECS, MAX_RIDS, MAX_SSRCS, Event, IceCommand, MirrorCommand, ReceiverCommand, EgressCommand, mailbox_emit,
 )
 from relaycore.projection cimport projection_init
-from relaycore.ready cimport grow_ready, leave_ready, mark_ready
+from relaycore.ready cimport LANE_BULK, LANE_FAST, grow_ready, leave_ready, mark_ready
 from relaycore.slab cimport Slot, slot_drop
 from relaycore.srtp cimport srtp_free
 from relaycore.stun cimport SockAddr
@@ -58,7 +59,9 @@ cdef void routes_free(Engine* e) noexcept nogil:
     free(e.transports)
     free(e.receivers)
     free(e.egresses)
-    free(e.ready)
+    fanout_clear(e)
+    free(e.ready[LANE_FAST].places)
+    free(e.ready[LANE_BULK].places)
     free(e.free_transports)
     free(e.free_receivers)
     free(e.free_egresses)
@@ -525,7 +528,7 @@ cdef RtpStream* add_stream(Engine* e, Transport* t, uint32_t ssrc, int64_t now_n
     return s
 
 
-cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept nogil:
+cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot, int lane) noexcept nogil:
     cdef QueueItem* item
     if t.queue == NULL:
         t.queue = <QueueItem*>malloc(QUEUE_PLACES * sizeof(QueueItem))
@@ -538,7 +541,7 @@ cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot) noexcept n
     item.egress = g.index
     item.egress_id = g.id
     t.queue_count += 1
-    mark_ready(e, t)
+    mark_ready(e, t, lane)
     return E_OK
 
 
@@ -555,7 +558,7 @@ cdef int queue_resend(Engine* e, Transport* t, Egress* g, uint16_t out_low) noex
     item.egress_id = g.id
     item.out_low = out_low
     t.resend_count += 1
-    mark_ready(e, t)
+    mark_ready(e, t, LANE_FAST)
     return E_OK
 
 

@@ -16,4 +16,5 @@ cdef class SansIoEngine(CommandPort):
     cdef uint32_t _index
     cdef readonly object next_ns
 
+    cdef int _take_outbox(self, list out) except -1
     cdef int _run_commands(self, int64_t now_ns) except -1

@@ -9,11 +9,11 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from relaycore.engine cimport (
     engine_command, engine_exchange, engine_free, engine_join, engine_lag, engine_new, engine_overload, engine_poll,
-    engine_receive, engine_set_limits, engine_set_snapshot,
+    engine_receive, engine_set_limits, engine_set_slice, engine_set_snapshot,
 )
 from relaycore.exchange cimport WorkerExchange, exchange_flush, exchange_waiting
 from relaycore.mailbox cimport Command, mailbox_free, mailbox_new, mailbox_take_command
-from relaycore.outbox cimport Outbox, outbox_clear
+from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_clear
 from relaycore.port cimport CommandPort
 from relaycore.slab cimport SLOT_LARGE_BYTES, Slot, slab_free, slab_new, slab_take, slab_used
 from relaycore.srtp cimport SRTP_BACKEND_AUTO
@@ -81,6 +81,17 @@ cdef class SansIoEngine(CommandPort):
         """0 nothing is left out, 1 upper temporal layers are, 2 all video is."""
         return engine_overload(self._engine)
 
+    def poll_slice(self, int64_t now_ns, int packets):
+        """Like `poll`, but one slice of about that many packets; `next_ns` is in the past when more waits."""
+        cdef list out = []
+        engine_set_slice(self._engine, packets)
+        self._run_commands(now_ns)
+        engine_exchange(self._engine, now_ns)
+        due = engine_poll(self._engine, now_ns)
+        self._take_outbox(out)
+        self.next_ns = None if due == INT64_MAX else due
+        return out
+
     @property
     def takes_gso(self):
         """Whether runs are levelled for sockets that take them whole; off, so that tests see packets as they came."""
@@ -94,6 +105,16 @@ cdef class SansIoEngine(CommandPort):
         cdef Command c
         while mailbox_take_command(self._mailbox, &c):
             engine_command(self._engine, &c, now_ns)
+        return 0
+
+    cdef int _take_outbox(self, list out) except -1:
+        cdef Slot* slot
+        cdef int i
+        for i in range(self._outbox.count):
+            slot = self._outbox.items[i].slot
+            out.append((PyBytes_FromStringAndSize(<const char*>slot.data, slot.length),
+                        format_address(&self._outbox.items[i].remote)))
+        outbox_clear(self._outbox, self._slab, 0)
         return 0
 
     def receive(self, bytes datagram, address, int64_t now_ns, uint16_t socket_index=0):
@@ -116,20 +137,15 @@ cdef class SansIoEngine(CommandPort):
         """Run what is due; return [(datagram, (ip, port))] in sending order. `next_ns` tells when to call again, or None."""
         cdef list out = []
         cdef int64_t due
-        cdef int i
         cdef bint more
-        cdef Slot* slot
+        engine_set_slice(self._engine, OUTBOX_MAX)
         self._run_commands(now_ns)
         while True:
             more = engine_exchange(self._engine, now_ns)
             due = engine_poll(self._engine, now_ns)
             if self._outbox.count == 0 and due > now_ns and not more:
                 break
-            for i in range(self._outbox.count):
-                slot = self._outbox.items[i].slot
-                out.append((PyBytes_FromStringAndSize(<const char*>slot.data, slot.length),
-                            format_address(&self._outbox.items[i].remote)))
-            outbox_clear(self._outbox, self._slab, 0)
+            self._take_outbox(out)
         if self._exchange is not None:
             # What the last turn had to say.
             exchange_flush(self._exchange.exchange, self._index)

@@ -1,9 +1,10 @@
 """The event loop of a worker: epoll over its sockets, its mailbox and one timer; the only code that waits.
 
-One turn: at most one batch per readable socket and a bounded number of commands go into the engine, then the engine
-runs what is due and its outbox leaves, then the events wake the control plane once. Whatever is left over makes the next
-turn start without waiting, so that a flood on one side starves no other. The thread never takes the GIL: a Python that
-stands still for a second costs no packet. Deliberately absent: any knowledge of what the datagrams mean.
+One turn: at most one batch per readable socket, a bounded number of commands and what other workers sent go into the engine,
+then the engine runs what is due, for about 250 us, and its outbox leaves, then the events wake the control plane once.
+Whatever is left over makes the next turn start without waiting, so that a flood on one side starves no other. The thread
+never takes the GIL: a Python that stands still for a second costs no packet. Deliberately absent: any knowledge of what the
+datagrams mean.
 """
 from libc.errno cimport errno, EINTR
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t, INT64_MAX
@@ -11,7 +12,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from relaycore.engine cimport (
     engine_command, engine_counters, engine_exchange, engine_free, engine_join, engine_lag, engine_new, engine_poll,
-    engine_receive,
+    engine_receive, engine_set_slice,
 )
 from relaycore.errs cimport E_OK, E_OS, E_STATE
 from relaycore.exchange cimport Exchange, exchange_awake, exchange_fd, exchange_flush, exchange_may_sleep
@@ -19,7 +20,7 @@ from relaycore.mailbox cimport (
     CMD_STOP, EV_ACK, EV_STOPPED, Command, Event, Mailbox, mailbox_command_count, mailbox_command_fd, mailbox_emit,
     mailbox_flush_events, mailbox_free, mailbox_new, mailbox_reset_command_fd, mailbox_take_command,
 )
-from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_clear
+from relaycore.outbox cimport Outbox, outbox_clear
 from relaycore.routes cimport Engine
 from relaycore.slab cimport Slab, slab_free, slab_new, slab_used
 from relaycore.stages cimport STAGE_SAMPLE_TURNS
@@ -131,7 +132,14 @@ cdef enum:
     TAG_EXCHANGE = 1002
     WAIT_EVENTS = 32
     COMMANDS_PER_TURN = 64
-    POLLS_PER_TURN = 8
+    # A turn's sending; then the sockets and the other lanes have theirs (DESIGN section 4). The engine has no clock, so it is
+    # told a number of packets, from what sending one has cost lately.
+    SLICE_NS = 250000
+    SLICE_LEAST = 64               # two full GSO runs and more: below, turns cost more than what they do
+    SLICE_MOST = 960
+    MEASURED_LEAST = 16            # packets; fewer say more about the turn than about packets
+    FIRST_PACKET_NS = 2000
+    COST_SMOOTHING = 8
 
 cdef struct WorkerThread:
     uint32_t number
@@ -144,6 +152,7 @@ cdef struct WorkerThread:
     Exchange* exchange             # borrowed; NULL = this is the only worker
     int epoll_fd
     int timer_fd
+    int64_t packet_ns              # smoothed cost of sending one
     int64_t timer_armed_ns         # what the timer is set to; 0 = nothing
     uint8_t watching_output[16]    # by socket: EPOLLOUT is armed
     uint8_t stopping
@@ -158,6 +167,7 @@ cdef WorkerThread* thread_new(uint32_t number, uint32_t small_slots, uint32_t la
     if w == NULL:
         return NULL
     w.number = number
+    w.packet_ns = FIRST_PACKET_NS
     w.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
     w.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
     thread_count_fds((w.epoll_fd >= 0) + (w.timer_fd >= 0))
@@ -305,21 +315,22 @@ cdef bint _run_commands(WorkerThread* w, int64_t now_ns) noexcept nogil:
 
 cdef int64_t _poll(WorkerThread* w) noexcept nogil:
     """Let the engine run what is due and send it; returns when to come back (a past time: at once)."""
-    cdef int64_t now_ns, next_ns
-    cdef int i
-    cdef bint was_full
-    next_ns = 0
+    cdef int64_t now_ns = thread_now_ns()
+    cdef int64_t next_ns
+    cdef int count
     w.outbox.takes_gso = 1 if udp_takes_gso(w.udp) else 0
-    for i in range(POLLS_PER_TURN):
-        now_ns = thread_now_ns()
-        next_ns = engine_poll(w.engine, now_ns)
-        was_full = w.outbox.count >= OUTBOX_MAX
-        if w.outbox.count > 0 and udp_send(w.udp, w.outbox, now_ns) > 0:
-            # The kernel's queue is full: the engine's packets wait where they can still be chosen among.
-            return max(now_ns + ms(1), min(next_ns, udp_next(w.udp)))
-        if not was_full and next_ns > now_ns:
-            return next_ns
-    return next_ns if next_ns <= now_ns else now_ns
+    engine_set_slice(w.engine, <int>max(<int64_t>SLICE_LEAST, min(<int64_t>SLICE_MOST, SLICE_NS // w.packet_ns)))
+    next_ns = engine_poll(w.engine, now_ns)
+    count = w.outbox.count
+    if count == 0:
+        return next_ns
+    if udp_send(w.udp, w.outbox, now_ns) > 0:
+        # The kernel's queue is full: the engine's packets wait where they can still be chosen among.
+        return max(now_ns + ms(1), min(next_ns, udp_next(w.udp)))
+    if count >= MEASURED_LEAST:
+        w.packet_ns += ((thread_now_ns() - now_ns) // count - w.packet_ns) // COST_SMOOTHING
+        w.packet_ns = max(w.packet_ns, <int64_t>1)
+    return next_ns
 
 
 cdef void _watch_output(WorkerThread* w) noexcept nogil:
