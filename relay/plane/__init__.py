@@ -2,7 +2,7 @@
 
 from relay.plane.commands import Codec, EgressSpec, ListenAddress, PlaneError, ReceiverSpec, SrtpKeys
 from relay.plane.feed import ReceiverListener, TransportListener
-from relay.plane.pool import Plane
+from relay.plane.pool import Plane, slots_lost
 from relay.plane.stats import PlaneSnapshot, WorkerFigures
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "SrtpKeys",
     "TransportListener",
     "WorkerFigures",
+    "slots_lost",
 ]

@@ -39,6 +39,11 @@ LEAST_BUFFER_BYTES = 4 * 1024 * 1024
 WORKER_FDS = 4
 
 
+def slots_lost() -> int:
+    """Return how many packet slots the workers that this process has stopped did not get back."""
+    return leaks()["slots"]
+
+
 @dataclasses.dataclass
 class _Transport:
     feed: Feed

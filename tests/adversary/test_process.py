@@ -26,6 +26,7 @@ from relay.server import Server
 from tests.adversary import scene
 from tests.adversary.account import counters, holding
 from tests.adversary.attacker import CONNECT_S, Attacker
+from tests.interop.clients.base import Client
 from tests.interop.clients.cast import cast
 from tests.support.local_relay import settings, token
 from tests.support.relay_process import ROOT, RelayProcess, relay_process
@@ -37,6 +38,7 @@ CODEC = re.compile(r"[^\s/]*(?:libav|avcodec|vpx|opus|dav1d|x264|ctranslate2)[^\
 EMPTY_STOP_S = 2.0
 # A session's last words have DRAIN_S of 1 s, beside which the rest is little.
 CALL_STOP_S = 4.0
+LEARN_S = 10.0
 GIVEN_BACK_S = 8.0
 HALFWAY = 12
 
@@ -76,9 +78,7 @@ async def test_no_codec_is_loaded_after_a_call_with_data(relay: RelayProcess) ->
         call = scene.Call(one["python-new"], other["python-new"])
         await call.start(relay)
         await one["python-new"].send_data("hello")
-        async with asyncio.timeout(20):
-            while (await other["python-new"].state()).when("data", "ana", "r:hello") is None:
-                await asyncio.sleep(0.1)
+        await learn(other["python-new"], "data", "ana", "r:hello")
         maps = relay.maps()
     assert codecs_in(maps) == set()
     assert "usrsctp" in maps and "relaycore" in maps, "the right process, with data channels"
@@ -110,31 +110,51 @@ def kept(log: str) -> dict[str, int]:
     return {name: int(value) for name, value in re.findall(r"(\w+)_kept\W+(-?\d+)", re.sub(r"\x1b\[\d*m", "", line))}
 
 
-NOTHING = {"threads": 0, "descriptors": 0, "tasks": 0}
+NOTHING = {"threads": 0, "descriptors": 0, "tasks": 0, "slots": 0}
+
+
+def need_core(core: str) -> None:
+    """Skip where this build of the data plane is not there."""
+    if not list((ROOT / core / "relaycore").glob("engine.*.so")):
+        pytest.skip(f"{core} is not built: make debug-build")
+
+
+async def learn(client: Client, what: str, identity: str, detail: str) -> None:
+    """Return once a client has seen this.   Errors: TimeoutError."""
+    async with asyncio.timeout(LEARN_S):
+        while (await client.state()).when(what, identity, detail) is None:
+            await asyncio.sleep(0.1)
 
 
 @pytest.mark.slow
 @pytest.mark.interop
 @pytest.mark.parametrize("core", ["ext", "build/debug"])
-async def test_sigterm_gives_everything_back_with_sdk_clients_in_a_call(core: str) -> None:
+@pytest.mark.parametrize("other", ["python-old", "chromium-new"])
+async def test_sigterm_gives_everything_back_with_sdk_clients_in_a_call(core: str, other: str) -> None:
     """In the debug twin the plane's stop insists on every slot too, so that an exit code of 0 says so."""
-    if not list((ROOT / core / "relaycore").glob("engine.*.so")):
-        pytest.skip(f"{core} is not built: make debug-build")
-    async with cast(["python-new"]) as one, cast(["python-new"]) as other, relay_process(core=core) as relay:
-        call = scene.Call(one["python-new"], other["python-new"])
-        await call.start(relay)
-        await one["python-new"].send_data("hello")
+    need_core(core)
+    async with cast(["python-new", other]) as clients, relay_process(core=core) as relay:
+        ana, bo = clients.values()
+        await scene.Call(ana, bo).start(relay)
+        for sender, receiver, name in ((ana, bo, "ana"), (bo, ana, "bo")):
+            await sender.send_data("hello")
+            await learn(receiver, "data", name, "r:hello")
         assert f"{core}/relaycore/engine" in relay.maps()
         code, seconds = await stop_timed(relay)
         log = relay.log_text()
+        for client in (ana, bo):
+            await learn(client, "disconnected", "", str(models.DisconnectReason.SERVER_SHUTDOWN))
     assert code == 0, log[-3000:]
     assert seconds < CALL_STOP_S
     assert kept(log) == NOTHING, log[-2500:]
 
 
 LEAKY = """
-import asyncio, os, sys, threading, time
+import asyncio, itertools, os, sys, threading, time
+import relay.plane.pool as pool
 import relay.signaling.conference as conference
+leaks, asked = pool.leaks, itertools.count()
+pool.leaks = lambda: leaks() | {"slots": leaks()["slots"] + next(asked)}
 stop = conference.Conference.stop
 async def leak(self):
     await stop(self)
@@ -148,14 +168,19 @@ main()
 """
 
 
-async def test_the_account_sees_what_is_kept(tmp_path: Path) -> None:
-    """The control: a relay that keeps a descriptor, a thread and a task says so."""
+@pytest.mark.parametrize("core", ["ext", "build/debug"])
+async def test_the_account_sees_what_is_kept(tmp_path: Path, core: str) -> None:
+    """The control: a relay that keeps a descriptor, a thread, a task and slots says so; of slots the debug twin dies."""
+    need_core(core)
     script = tmp_path / "leaky.py"
     script.write_text(LEAKY)
-    async with relay_process(command=(str(script),)) as relay:
-        await relay.stop()
+    async with relay_process(command=(str(script),), core=core) as relay:
+        code = await relay.stop()
         log = relay.log_text()
-    assert kept(log) == {"threads": 1, "descriptors": 1, "tasks": 1}
+    if core == "ext":
+        assert (code, kept(log)) == (0, {"threads": 1, "descriptors": 1, "tasks": 1, "slots": 2})
+    else:
+        assert code != 0 and "slots and descriptors kept by stopped workers: (1, 0)" in log
 
 
 def own_threads(pid: int) -> list[str]:

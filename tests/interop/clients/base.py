@@ -30,7 +30,8 @@ class Received:
 
 @dataclass(frozen=True)
 class Seen:
-    """Something a client noticed about another: joined, left, muted, unmuted, data."""
+    """Something a client noticed about another: joined, left, muted, unmuted, data; or, with the number of the reason
+    (livekit.models.DisconnectReason) and no identity, that it was itself disconnected."""
 
     at_ms: float
     what: str

@@ -38,6 +38,7 @@ class Bot:
         room.on("track_unmuted", lambda p, pub: self.note("unmuted", p.identity, kind(pub)))
         room.on("data_received", lambda d: self.note("data", d.participant and d.participant.identity, d.data.decode()))
         room.on("reconnecting", lambda: self.note("reconnecting", ""))
+        room.on("disconnected", lambda reason: self.note("disconnected", "", str(int(reason))))
         room.on("track_subscribed", lambda track, pub, p: self.keep(self.consume(track)))
         await asyncio.wait_for(room.connect(url, token, rtc.RoomOptions(auto_subscribe=True)), 60)
         for participant in room.remote_participants.values():

@@ -22,6 +22,7 @@ const client = {
     room.on(RoomEvent.TrackUnmuted, (pub, p) => this.note('unmuted', p.identity, pub.kind));
     room.on(RoomEvent.DataReceived, (payload, p) => this.note('data', p?.identity, new TextDecoder().decode(payload)));
     room.on(RoomEvent.Reconnecting, () => this.note('reconnecting', ''));
+    room.on(RoomEvent.Disconnected, (reason) => this.note('disconnected', '', String(reason)));
     room.on(RoomEvent.TrackSubscriptionFailed, (sid, p) => this.note('subscription failed', p?.identity, sid));
     // Chromium decodes only what something plays, and counts the energy only of sound that is not muted.
     room.on(RoomEvent.TrackSubscribed, (track) => {
