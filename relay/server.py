@@ -17,7 +17,7 @@ from relay.config import Config
 from relay.errors import ConfigError, VeilError
 from relay.log import get_logger, lost_records
 from relay.observe.account import take_account
-from relay.plane import ListenAddress, Plane, slots_lost
+from relay.plane import MAX_KEPT_BYTES, ListenAddress, Plane, slots_lost
 from relay.policy.tiers import Tier, TierTable
 from relay.signaling import edge
 from relay.signaling.client_api import ClientApi
@@ -53,6 +53,7 @@ class Server:
         self.conference: Conference | None = None
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
+        self._debugging: observe.Debugging | None = None
 
     async def start(self) -> None:
         """Open the media sockets, then the door.   Errors: ConfigError, PlaneError, OSError."""
@@ -77,7 +78,7 @@ class Server:
         livekit = LivekitHttp(conference, keys, doorman, self._refusals, strict=self._strict)
         allows_dev_join = config.dev and ipaddress.ip_address(config.server.bind_ip).is_loopback
         client_api = ClientApi(keys, self._refusals, allows_dev_join=allows_dev_join)
-        app = edge.application(livekit, client_api, WebFiles(), observe.routes(self._watched(plane, conference)))
+        app = edge.application(livekit, client_api, WebFiles(), self._observed(plane, conference))
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -123,10 +124,33 @@ class Server:
             self.conference.drain()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._debugging is not None:
+            self._debugging.stop()
         if self.conference is not None:
             await self.conference.stop()
         if self._plane is not None:
             await self._plane.stop()
+
+    def _observed(self, plane: Plane, conference: Conference) -> list[web.RouteDef]:
+        self._debugging = observe.Debugging(self._debugged(plane, conference))
+        return [*observe.routes(self._watched(plane, conference)), *self._debugging.routes()]
+
+    def _debugged(self, plane: Plane, conference: Conference) -> observe.Debugged:
+        def find(sid: str) -> observe.Suspect | None:
+            session = conference.find_session(sid)
+            if session is None or session.hall is None:
+                return None
+            return observe.Suspect(session.sid, session.hall.room.sid, session.transports)
+
+        return observe.Debugged(
+            find=find,
+            capture=plane.capture,
+            journal=plane.journal,
+            snapshot=plane.snapshot,
+            kept_bytes=MAX_KEPT_BYTES,
+            token=self.config.server.metrics_token,
+            is_dev=self.config.dev,
+        )
 
     def _watched(self, plane: Plane, conference: Conference) -> observe.Watched:
         def totals() -> observe.Totals:

@@ -2,6 +2,7 @@
 from libc.stdint cimport uint8_t, uint16_t, int64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcmp, memcpy, memset
+from relaycore.capture cimport CAPTURE_DTLS, CAPTURE_RECEIVED, CAPTURE_SENT, CAPTURE_STUN, capture_note
 from relaycore.errs cimport E_AUTH, E_UNKNOWN_TRANSPORT
 from relaycore.icelite cimport ICE_NO_TUPLE, ice_on_check
 from relaycore.mailbox cimport EV_DTLS, EV_ICE_CHECK, Event, mailbox_event_count
@@ -25,7 +26,7 @@ cdef enum:
 # --- STUN -----------------------------------------------------------------------------------------------------------
 
 cdef void _answer(Engine* e, Transport* t, const StunRequest* r, int code, const SockAddr* remote, uint16_t socket_index,
-                  const uint8_t* password, uint8_t password_bytes) noexcept nogil:
+                  const uint8_t* password, uint8_t password_bytes, int pair) noexcept nogil:
     """Answer an authenticated check from the socket it came in on: success (code 0) or an error."""
     cdef Slot* slot = slab_take(e.slab, SLOT_SMALL_BYTES)
     cdef int n
@@ -43,6 +44,8 @@ cdef void _answer(Engine* e, Transport* t, const StunRequest* r, int code, const
     if n < 0:
         count_error(e, n)
         slot_drop(e.slab, slot)
+    else:
+        capture_note(&t.capture, CAPTURE_STUN, CAPTURE_SENT, &t.ice, pair, slot.length, e.now_ns)
 
 
 cdef void receive_check(Engine* e, const uint8_t* buf, Py_ssize_t n, const SockAddr* remote, uint16_t socket_index,
@@ -82,11 +85,11 @@ cdef void receive_check(Engine* e, const uint8_t* buf, Py_ssize_t n, const SockA
     if is_current:
         retire_credentials(e, t)
     if r.unknown_count:
-        _answer(e, t, &r, 420, remote, socket_index, password, password_bytes)
+        _answer(e, t, &r, 420, remote, socket_index, password, password_bytes, ICE_NO_TUPLE)
         return
     if r.ice_controlling == 0:
         # We are lite, so always controlled (RFC 8445 section 6.1.1): the peer has to take the other role.
-        _answer(e, t, &r, 487, remote, socket_index, password, password_bytes)
+        _answer(e, t, &r, 487, remote, socket_index, password, password_bytes, ICE_NO_TUPLE)
         return
     for i in range(8):
         evicted[i] = t.ice.tuples[i].remote
@@ -102,13 +105,14 @@ cdef void receive_check(Engine* e, const uint8_t* buf, Py_ssize_t n, const SockA
             forget_tuple(e, t, &evicted[index], evicted_socket[index])
     # At every check, not only the first: an address that another transport claimed meanwhile comes back to who uses it.
     remember_tuple(e, t, remote, socket_index)
+    capture_note(&t.capture, CAPTURE_STUN, CAPTURE_RECEIVED, &t.ice, index, n, now_ns)
     if first and t.dtls_tuple == ICE_NO_TUPLE and not t.told_check:
         memset(&event, 0, sizeof(event))
         event.kind = EV_ICE_CHECK
         event.transport = t.id
         event.now_ns = now_ns
         t.told_check = 1 if emit(e, &event) >= 0 else 0
-    _answer(e, t, &r, 0, remote, socket_index, password, password_bytes)
+    _answer(e, t, &r, 0, remote, socket_index, password, password_bytes, index)
     e.counters.stun_answered += 1
     if selected_changed:
         emit_selected(e, t, now_ns)
@@ -120,6 +124,7 @@ cdef void receive_dtls(Engine* e, Transport* t, int tuple_index, const Slot* slo
     cdef Event event
     e.counters.dtls_received += 1
     t.dtls_tuple = tuple_index
+    capture_note(&t.capture, CAPTURE_DTLS, CAPTURE_RECEIVED, &t.ice, tuple_index, slot.length, now_ns)
     if t.dtls_paid_ns < now_ns:
         t.dtls_paid_ns = now_ns
     if t.dtls_paid_ns - now_ns > ms(DTLS_BURST_MS) or mailbox_event_count(e.mailbox) >= DTLS_EVENTS:

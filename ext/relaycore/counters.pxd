@@ -54,6 +54,8 @@ ctypedef struct Counters:
     uint64_t shed_layers           # packets of upper temporal layers left out under overload
     uint64_t shed_video            # packets of any video left out
     uint64_t overload_rises
+    uint64_t captured              # headers kept for an operator
+    uint64_t capture_missed        # nobody took them in time
     uint64_t by_error[32]          # index = -code, reason of every dropped datagram
     uint64_t stage_ticks[6]        # by stages.STAGE_*, of sampled turns
     uint64_t stage_packets[6]

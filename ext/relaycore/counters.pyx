@@ -14,6 +14,7 @@ SCALARS = (
     "nacks_sent", "nacks_given_up", "rtx_recovered", "rtx_padding", "duplicates_dropped",
     "exported", "export_dropped_video", "export_dropped_audio", "imported", "exchange_unknown",
     "policed", "police_reserved", "shed_layers", "shed_video", "overload_rises",
+    "captured", "capture_missed",
 )
 
 # The struct is read as an array of 64-bit words: names and fields must agree in number.

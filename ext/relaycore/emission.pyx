@@ -2,6 +2,7 @@
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.string cimport memset
 from relaycore.be cimport put_u16, put_u24
+from relaycore.capture cimport CAPTURE_SENT, capture_rtp
 from relaycore.hdrext cimport (
     EXT_ABS_SEND_TIME, EXT_MID, EXT_PLAYOUT_DELAY, EXT_REPAIRED_RID, EXT_RID, EXT_TOFFSET, EXT_TWCC, ExtView, write_hdrext,
 )
@@ -119,6 +120,8 @@ cdef void run_send(Engine* e, Run* run) noexcept nogil:
             slot_drop(e.slab, item.out)
             continue
         item.out.length = <uint16_t>n
+        # A header stays clear under SRTP; behind it stands ciphertext, which is not looked at.
+        capture_rtp(&t.capture, CAPTURE_SENT, &t.ice, t.ice.selected, item.out.data, item.header_bytes, n, e.now_ns)
         g.packets += 1
         g.bytes += <uint64_t>n
         g.payload_bytes += <uint64_t>item.payload_bytes

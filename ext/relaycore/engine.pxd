@@ -5,7 +5,7 @@ from relaycore.outbox cimport Outbox
 from relaycore.mailbox cimport Mailbox, Command
 from relaycore.counters cimport Counters
 from relaycore.exchange cimport Exchange
-from relaycore.routes cimport Engine
+from relaycore.routes cimport Engine, RepairStats
 from relaycore.stun cimport SockAddr
 
 ctypedef struct TransportStats:
@@ -16,6 +16,7 @@ ctypedef struct TransportStats:
     uint64_t packets_sent
     uint64_t bytes_sent
     int64_t rtt_ns                 # from RTCP; -1 unknown
+    RepairStats repair
     uint8_t remote_family
     uint8_t remote_ip[16]
     uint16_t remote_port

@@ -2,6 +2,7 @@
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, INT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
+from relaycore.capture cimport CAPTURE_DTLS, CAPTURE_SENT, CaptureRing, capture_note, capture_set
 from relaycore.counters cimport Counters
 from relaycore.errs cimport (
     E_INVALID, E_LENGTH, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_PEER, E_UNKNOWN_STREAM, E_UNKNOWN_TRANSPORT, E_UNSUPPORTED,
@@ -13,7 +14,7 @@ from relaycore.hdrext cimport EXT_COUNT
 from relaycore.icelite cimport ICE_NO_TUPLE
 from relaycore.mailbox cimport (
     CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
-    CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_STOP, CMD_TRANSPORT_ADD, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE,
+    CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_STOP, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE,
     CMD_TRANSPORT_PACING, CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, Command, EV_ACK, Event, ExtensionsCommand, Mailbox,
     SelectCommand, SrtpCommand,
 )
@@ -212,6 +213,7 @@ cdef int _send_datagram(Engine* e, Transport* t, const uint8_t* payload, uint32_
         return code
     t.packets_sent += 1
     t.bytes_sent += n
+    capture_note(&t.capture, CAPTURE_DTLS, CAPTURE_SENT, &t.ice, i, n, e.now_ns)
     return E_OK
 
 
@@ -240,6 +242,7 @@ cdef void _fill_transport(const Transport* t, TransportStats* out) noexcept nogi
     out.packets_sent = t.packets_sent
     out.bytes_sent = t.bytes_sent
     out.rtt_ns = -1
+    out.repair = t.repair
     if t.ice.selected != ICE_NO_TUPLE:
         remote = &t.ice.tuples[t.ice.selected].remote
         out.remote_family = remote.family
@@ -367,6 +370,9 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
         t.pacer.rate_bps = c.body.pacing.rate_bps
         mark_ready(e, t, LANE_FAST)
         return E_OK
+    if c.op == CMD_TRANSPORT_CAPTURE:
+        return capture_set(&t.capture, <CaptureRing*>c.body.capture.ring, &e.counters, t.id, c.body.capture.records,
+                           now_ns + c.body.capture.duration_ns)
     if c.op == CMD_DATAGRAM:
         return _send_datagram(e, t, c.payload, c.payload_bytes)
     if c.op == CMD_RECEIVER_ADD:

@@ -34,6 +34,7 @@ cdef enum CommandOp:
     CMD_RECEIVER_MIRROR = 16       # mirror: the receiver lives on another worker, some of its subscribers here
     CMD_RECEIVER_EXPORT = 17       # export: another worker has a mirror of this receiver
     CMD_RECEIVER_UNEXPORT = 18     # export
+    CMD_TRANSPORT_CAPTURE = 19     # capture: headers of what passes, for a while
 
 ctypedef struct IceCommand:
     uint8_t ufrag[64]
@@ -103,6 +104,11 @@ ctypedef struct ExportCommand:
     uint32_t receiver
     uint32_t worker
 
+ctypedef struct CaptureCommand:
+    void* ring                     # capture.CaptureRing, borrowed: outlives the worker's thread
+    int64_t duration_ns
+    uint32_t records               # 0 = off
+
 ctypedef union CommandBody:
     IceCommand ice
     SrtpCommand srtp
@@ -113,6 +119,7 @@ ctypedef union CommandBody:
     PacingCommand pacing
     MirrorCommand mirror
     ExportCommand export
+    CaptureCommand capture
 
 ctypedef struct Command:
     uint32_t op

@@ -1,11 +1,13 @@
 """Commands of the control plane into one mailbox, events out of it; base class of Worker and SansIoEngine."""
 from libc.stdint cimport uint32_t
+from relaycore.capture cimport CaptureRing
 from relaycore.engine cimport Snapshot
 from relaycore.mailbox cimport Command, Event, Mailbox
 
 cdef class CommandPort:
     cdef Mailbox* _mailbox             # borrowed from the subclass; NULL = does not run
     cdef Snapshot _snapshot            # arrays owned
+    cdef CaptureRing* _captured        # owned; NULL until a capture was asked for
     cdef uint32_t _last_number, _snapshot_number, _unanswered
     cdef bint _has_snapshot
 

@@ -11,15 +11,18 @@ thread at a time may call a port. The tuples of `take_events`, by kind:
 from enum import IntEnum
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
+from relaycore.capture cimport (
+    CAPTURE_BYTES, CAPTURE_RECORDS, CAPTURE_SECONDS, CaptureRecord, capture_ring_free, capture_ring_new, capture_take,
+)
 from relaycore.engine cimport Snapshot
 from relaycore.errs cimport err_name
 from relaycore.hdrext cimport EXT_NONE, ext_kind_of_uri
 from relaycore.mailbox cimport (
     CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
-    CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
+    CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
     CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
     EV_ENCODING_SILENT, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STOPPED, EV_STREAM_BOUND, MAX_CNAME, MAX_CODECS,
     MAX_RIDS, MAX_SSRCS, CodecEntry, Command, Event, IceCommand, Mailbox, mailbox_event_count,
@@ -49,6 +52,8 @@ CODECS = {
 CODEC_LIMIT = MAX_CODECS
 RID_LIMIT = MAX_RIDS
 SSRC_LIMIT = MAX_SSRCS
+CAPTURE_LIMITS = CAPTURE_SECONDS, CAPTURE_RECORDS
+CAPTURE_KEPT_BYTES = CAPTURE_BYTES
 
 
 class EventKind(IntEnum):
@@ -149,6 +154,7 @@ cdef class CommandPort:
 
     def __dealloc__(self):
         snapshot_release(&self._snapshot)
+        capture_ring_free(self._captured)
 
     @property
     def event_fd(self):
@@ -404,6 +410,37 @@ cdef class CommandPort:
             "counters": counters, "errors": errors, "stages": stage_values(&s.counters),
             "slots_used": s.slots_used, "transports_alive": s.transports_alive, "now_ns": s.now_ns,
         }
+
+    # --- headers of a transport ---------------------------------------------------------------------------------------
+
+    def capture(self, transport, double seconds, records):
+        """Keep headers of a transport for so long and so many records, which `take_captured` returns; records 0 = stop."""
+        cdef Command c
+        cdef uint32_t wanted
+        self._begin(&c, CMD_TRANSPORT_CAPTURE, transport)
+        if not 0 <= seconds <= CAPTURE_SECONDS or not 0 <= records <= CAPTURE_RECORDS:
+            raise ValueError(f"{seconds} s and {records} records; at most {CAPTURE_SECONDS} and {CAPTURE_RECORDS}")
+        wanted = records
+        if wanted and self._captured == NULL:
+            self._captured = capture_ring_new()
+            if self._captured == NULL:
+                raise MemoryError("capture")
+        c.body.capture.ring = self._captured
+        c.body.capture.duration_ns = <int64_t>(seconds * 1e9)
+        c.body.capture.records = wanted
+        return self._submit(&c)
+
+    def take_captured(self, Py_ssize_t limit=1024):
+        """Return up to `limit` records of all captures in order: (transport, now_ns, missed, kind, direction, (ip, port),
+        socket index, bytes on the wire, bytes kept). missed: how many of its transport are lacking before it.
+        """
+        cdef CaptureRecord record
+        cdef list out = []
+        while self._captured != NULL and len(out) < limit and capture_take(self._captured, &record):
+            out.append((record.transport, record.now_ns, record.missed, record.kind, record.direction,
+                        format_address(&record.remote), record.socket_index, record.wire_bytes,
+                        PyBytes_FromStringAndSize(<const char*>record.kept, record.kept_bytes)))
+        return out
 
     # --- events ---------------------------------------------------------------------------------------------------------
 

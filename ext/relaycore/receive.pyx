@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memcmp, memcpy, memset
 from relaycore.be cimport get_u16, get_u32
+from relaycore.capture cimport CAPTURE_RECEIVED, capture_rtcp, capture_rtp
 from relaycore.checks cimport receive_check, receive_dtls
 from relaycore.demux cimport KIND_DTLS, KIND_RTCP, KIND_RTP, KIND_STUN, demux_datagram
 from relaycore.errs cimport (
@@ -402,6 +403,7 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
     cdef RtpStream* s
     cdef Receiver* r
     cdef int code
+    cdef uint16_t wire_bytes = slot.length
     e.counters.rtp_received += 1
     if t.receive_context == NULL:
         count_error(e, E_STATE)
@@ -414,6 +416,7 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
         count_error(e, code)
         return
     t.ice.tuples[tuple_index].last_receive_ns = now_ns
+    capture_rtp(&t.capture, CAPTURE_RECEIVED, &t.ice, tuple_index, slot.data, f.rtp.payload_offset, wire_bytes, now_ns)
     if f.extensions.present >> EXT_TWCC & 1 and f.extensions.by_kind[EXT_TWCC].bytes >= 2:
         _record_twcc(e, t, f, now_ns)
     r = _bind_stream(e, t, f, &a, now_ns)
@@ -424,6 +427,7 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
         s = _take_repaired(e, r, s, slot, f)
         if s == NULL:
             return
+        t.repair.rtx_recovered += 1
     if r.spec.is_video:
         _feed_nack(e, t, s, f.ext_seq, s != a.stream, now_ns)
     f.encoding = s.encoding
@@ -458,6 +462,7 @@ cdef void _receive_rtcp(Engine* e, Transport* t, int tuple_index, Slot* slot, in
         count_error(e, n)
         return
     t.ice.tuples[tuple_index].last_receive_ns = now_ns
+    capture_rtcp(&t.capture, CAPTURE_RECEIVED, &t.ice, tuple_index, slot.data, n, slot.length, now_ns)
     receive_rtcp(e, t, slot.data, n, now_ns)
 
 

@@ -6,6 +6,7 @@ publisher's own. Compounds are reduced-size where useful (RFC 5506), at most 1,2
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
+from relaycore.capture cimport CAPTURE_BYTES, CAPTURE_SENT, capture_rtcp
 from relaycore.errs cimport E_LAST, E_NO_SPACE, E_STATE
 from relaycore.history cimport SOURCE_MS, source_trim
 from relaycore.icelite cimport ICE_NO_TUPLE, ice_poll
@@ -141,12 +142,19 @@ cdef Slot* new_datagram(Engine* e) noexcept nogil:
 
 cdef void send_rtcp(Engine* e, Transport* t, Slot* slot) noexcept nogil:
     """Protect and queue a plaintext compound; takes the slot."""
-    cdef int n = srtp_protect_rtcp(t.send_context, slot.data, slot.length, slot.capacity)
+    cdef uint8_t clear[CAPTURE_BYTES]
+    cdef int32_t clear_bytes = slot.length
+    cdef int n
+    if t.capture.left:
+        # Protected in place, and only then is it known how long it gets.
+        memcpy(clear, slot.data, <size_t>min(clear_bytes, CAPTURE_BYTES))
+    n = srtp_protect_rtcp(t.send_context, slot.data, slot.length, slot.capacity)
     if n < 0:
         count_error(e, n)
         slot_drop(e.slab, slot)
         return
     slot.length = <uint16_t>n
+    capture_rtcp(&t.capture, CAPTURE_SENT, &t.ice, t.ice.selected, clear, clear_bytes, n, e.now_ns)
     e.outbox.next_run += 1
     send_slot(e, t, slot, e.outbox.next_run)
 
@@ -199,6 +207,7 @@ cdef void _on_keyframe_request(Engine* e, Transport* t, uint32_t media_ssrc, int
     if g == NULL:
         return
     e.counters.keyframe_requests_received += 1
+    t.repair.keyframes_wanted += 1
     encoding = g.current if g.current >= 0 else g.wanted
     if encoding >= 0:
         request_keyframe(e, e.receivers[g.receiver], encoding, now_ns)
@@ -257,6 +266,7 @@ cdef void receive_rtcp(Engine* e, Transport* t, uint8_t* buf, Py_ssize_t n, int6
                 _on_keyframe_request(e, t, media_ssrc, now_ns)
         elif p.type == RTCP_RTPFB and p.count == 1:
             e.counters.nacks_received += 1
+            t.repair.nacks_received += 1
             _on_nack(e, t, &p, now_ns)
         elif p.type == RTCP_RTPFB and p.count == 15:
             e.counters.transport_feedback_received += 1

@@ -39,6 +39,7 @@ cdef void _send_pli(Engine* e, Transport* t, uint32_t media_ssrc) noexcept nogil
     slot.length = <uint16_t>n
     send_rtcp(e, t, slot)
     e.counters.keyframe_requests_sent += 1
+    t.repair.keyframes_asked += 1
 
 
 cdef void _look_again(Engine* e, Transport* t, int64_t due_ns) noexcept nogil:
@@ -143,6 +144,7 @@ cdef void run_nacks(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
             if n > 0:
                 slot.length = <uint16_t>(slot.length + n)
                 e.counters.nacks_sent += <uint64_t>count
+                t.repair.nacks_sent += <uint64_t>count
             if slot.length > DATAGRAM_BYTES // 2:
                 send_rtcp(e, t, slot)
                 slot = NULL

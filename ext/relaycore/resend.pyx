@@ -5,6 +5,7 @@ identical ciphertext (a GCM key is given away otherwise), and that is not kept. 
 """
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from relaycore.be cimport get_u16, put_u16
+from relaycore.capture cimport CAPTURE_SENT, capture_rtp
 from relaycore.emission cimport write_header
 from relaycore.errs cimport E_NO_SPACE
 from relaycore.history cimport RESENDS_MAX, SentMapping, SentPacket, sent_find, source_find
@@ -105,6 +106,8 @@ cdef int _write(Engine* e, Transport* t, Egress* g, uint16_t out_low, Slot* sour
     n = srtp_protect_rtp(t.send_context, &g.rtx_srtp, g.rtx_next, out.data, header_bytes, payload - OSN_BYTES,
                          f.rtp.payload_bytes + OSN_BYTES)
     put_u16(payload - OSN_BYTES, kept)
+    if n > 0:
+        capture_rtp(&t.capture, CAPTURE_SENT, &t.ice, t.ice.selected, out.data, header_bytes, n, now_ns)
     return n
 
 
@@ -139,6 +142,7 @@ cdef void resend_next(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     out.length = <uint16_t>n
     g.resent_packets += 1
     e.counters.rtx_sent += 1
+    t.repair.rtx_sent += 1
     pacer_pay_repair(&t.pacer, n, now_ns)
     e.outbox.next_run += 1
     send_slot(e, t, out, e.outbox.next_run)

@@ -4,6 +4,7 @@ Everything here is owned by one Engine and touched by its thread alone. Objects 
 (inside the engine) and by id (towards the control plane); an index is reused, an id never.
 """
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
+from relaycore.capture cimport Capture
 from relaycore.counters cimport Counters
 from relaycore.exchange cimport Exchange
 from relaycore.hdrext cimport ExtMap, ExtView
@@ -158,6 +159,14 @@ ctypedef struct ResendItem:
     uint32_t egress_id
     uint16_t out_low               # the number asked for
 
+ctypedef struct RepairStats:       # of one transport
+    uint64_t keyframes_asked       # requests to it as a publisher
+    uint64_t keyframes_wanted      # requests by it as a subscriber
+    uint64_t nacks_sent            # packets asked for of it
+    uint64_t nacks_received        # NACKs by it
+    uint64_t rtx_sent
+    uint64_t rtx_recovered         # its retransmissions that filled a gap
+
 ctypedef struct Transport:
     uint32_t id
     int32_t index
@@ -202,6 +211,8 @@ ctypedef struct Transport:
     int64_t keyframe_due_ns        # 0 = none pending
     KeyframeBudget keyframe_budget # of its own encodings
     Police police
+    Capture capture
+    RepairStats repair
     int64_t ready_since_ns         # while is_ready: waits for its turn since then
     uint64_t packets_received
     uint64_t bytes_received

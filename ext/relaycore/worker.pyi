@@ -3,6 +3,12 @@ from typing import Any
 
 from relaycore.exchange import WorkerExchange
 from relaycore.port import (
+    CAPTURE_KEPT_BYTES as CAPTURE_KEPT_BYTES,
+)
+from relaycore.port import (
+    CAPTURE_LIMITS as CAPTURE_LIMITS,
+)
+from relaycore.port import (
     CODEC_LIMIT as CODEC_LIMIT,
 )
 from relaycore.port import (

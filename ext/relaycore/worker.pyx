@@ -30,7 +30,7 @@ cdef extern from *:
         RELAY_DEBUG
 
 # Re-exported: who holds a worker needs the words of its port.
-from relaycore.port import CODEC_LIMIT, CODECS, RID_LIMIT, SSRC_LIMIT, EventKind, MailboxFull, error_name  # noqa: F401
+from relaycore.port import CAPTURE_KEPT_BYTES, CAPTURE_LIMITS, CODEC_LIMIT, CODECS, RID_LIMIT, SSRC_LIMIT, EventKind, MailboxFull, error_name  # noqa: F401
 
 BACKENDS = {"auto": SRTP_BACKEND_AUTO, "ipsec-mb": SRTP_BACKEND_IPSEC_MB, "openssl": SRTP_BACKEND_OPENSSL}
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from relay.log import get_logger
+from relay.plane.capture import Captures
 from relay.plane.commands import E_STATE, PlaneError
+from relay.plane.journal import Journal
 from relaycore.worker import EventKind, Worker
 
 log = get_logger(__name__)
@@ -58,9 +60,11 @@ class Shared:
 class Feed:
     """A worker, from `start` to `stop`."""
 
-    def __init__(self, worker: Worker, index: int = 0) -> None:
+    def __init__(self, worker: Worker, index: int = 0, journal: Journal | None = None) -> None:
         self.worker = worker
         self.index = index
+        self.captures = Captures(worker)
+        self._journal = journal
         self.transports: dict[int, TransportListener] = {}
         self.receivers: dict[int, ReceiverListener] = {}
         self.refused_posts = 0
@@ -173,6 +177,8 @@ class Feed:
 
     def _dispatch(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
+        if self._journal is not None:
+            self._journal.on_event(event)
         if kind == EventKind.ACK:
             self._on_answer(event[1], event[2])
         elif kind == EventKind.DTLS:

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from relay.log import get_logger
+from relay.plane.capture import MAX_PACKETS, MAX_SECONDS, Capture
 from relay.plane.commands import (
     E_STATE,
     E_UNKNOWN_STREAM,
@@ -25,6 +26,7 @@ from relay.plane.commands import (
     receiver_arguments,
 )
 from relay.plane.feed import Feed, ReceiverListener, TransportListener
+from relay.plane.journal import Journal
 from relay.plane.mirrors import Mirrors
 from relay.plane.placement import Placement
 from relay.plane.stats import PlaneSnapshot, merge
@@ -83,6 +85,10 @@ class Plane:
         seed = secrets.randbits(64) if seed is None else seed
         self._exchange = WorkerExchange(workers) if workers > 1 else None
         self._listen = tuple(listen)
+        self._transports: dict[int, _Transport] = {}
+        self._receivers: dict[int, _Receiver] = {}
+        self._egresses: dict[int, tuple[int, int]] = {}
+        self.journal = Journal(self._receivers, self._egresses)
         self._feeds = tuple(
             Feed(
                 Worker(
@@ -97,14 +103,12 @@ class Plane:
                     overload_lag_ms=overload_lag_ms,
                 ),
                 index,
+                self.journal,
             )
             for index in range(workers)
         )
         self._placement = Placement(workers)
         self._ids = itertools.count(1)
-        self._transports: dict[int, _Transport] = {}
-        self._receivers: dict[int, _Receiver] = {}
-        self._egresses: dict[int, tuple[int, int]] = {}
         self._state = "new"
 
     async def start(self) -> None:
@@ -301,6 +305,25 @@ class Plane:
         self._need_running("snapshot")
         return merge([await feed.snapshot() for feed in self._feeds], self._placement.loads())
 
+    async def capture(self, transport: int, seconds: float, packets: int) -> Capture:
+        """Keep headers of what a transport receives and sends, never a payload (capture.pxd). `stop` it in the end.
+
+        Errors: ValueError above MAX_SECONDS or MAX_PACKETS; PlaneError (E_STATE while another one of it is under way).
+        """
+        if not 0 < seconds <= MAX_SECONDS or not 0 < packets <= MAX_PACKETS:
+            raise ValueError(f"a capture lasts up to {MAX_SECONDS} s and {MAX_PACKETS} packets")
+        feed = self._transport(transport).feed
+        if not feed.captures.begin(transport):
+            raise PlaneError(f"capture of transport {transport}", E_STATE)
+        capture = Capture(feed, transport)
+        try:
+            await feed.call(feed.worker.capture, transport, seconds, packets)
+        except BaseException as error:
+            feed.captures.end(transport)
+            self._undo(error, feed, feed.worker.capture, transport, 0, 0)
+            raise
+        return capture
+
     # --- who has what ---
 
     def _need_running(self, what: str) -> None:
@@ -325,10 +348,10 @@ class Plane:
             raise PlaneError(f"egress {number}", E_UNKNOWN_STREAM)
         return self._transports[self._egresses[number][0]].feed
 
-    def _undo(self, error: BaseException, feed: Feed, remove: Any, number: int) -> None:
+    def _undo(self, error: BaseException, feed: Feed, remove: Any, *arguments: Any) -> None:
         """Remove what a cancelled caller will never hear of; what was refused (any Exception) does not exist."""
         if not isinstance(error, Exception) and self._state == "running":
-            feed.post(remove, number)
+            feed.post(remove, *arguments)
 
     def _forget_transport(self, number: int) -> None:
         if (transport := self._transports.get(number)) is None:
@@ -339,6 +362,7 @@ class Plane:
             self._forget_egress(egress)
         transport.feed.transports.pop(number, None)
         self._placement.leave(transport.group, transport.feed.index)
+        self.journal.unfollow(number)
         del self._transports[number]
 
     def _forget_receiver(self, number: int) -> None:

@@ -99,6 +99,10 @@ class Conference:
         """Return the open room of that full name."""
         return self._halls.get(room)
 
+    def find_session(self, sid: str) -> Session | None:
+        """Return the session of a participant that is in a room."""
+        return next((hall.sessions[sid] for hall in self._halls.values() if sid in hall.sessions), None)
+
     def local_transport(self, driver: TransportDriver) -> LocalTransport:
         """Return our end of a transport as descriptions tell it."""
         return LocalTransport(

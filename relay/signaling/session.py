@@ -216,6 +216,11 @@ class Session:
         if binary and not self.is_over and self.listener is not None:
             self.listener.on_data(label, data)
 
+    @property
+    def transports(self) -> tuple[int, ...]:
+        """The data plane's numbers of the open transports."""
+        return tuple(driver.id for driver in self._drivers() if driver.id and not driver.is_closed)
+
     # Inside.
 
     def _drivers(self) -> list[TransportDriver]:

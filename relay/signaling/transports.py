@@ -208,6 +208,7 @@ class TransportDriver:
                 batch = list(self._inbox)
                 self._inbox.clear()
                 self._in_pool = True
+                self._plane.journal.note(self.id, "dtls handshake", datagrams=len(batch))
                 self._batch = self._tasks.spawn(self._digest_in_pool(batch), "handshake")
                 return
             self.transport.receive_dtls(self._inbox.popleft(), monotonic_ns())
@@ -258,14 +259,17 @@ class TransportDriver:
             case MessageReceived(_, label, data, binary):
                 self._owner.on_message(self, label, data, binary)
             case SrtpKeysReady(keys):
+                self._plane.journal.note(self.id, "dtls connected", profile=keys.profile)
                 self._tasks.spawn(self._set_keys(keys), "srtp keys")
             case ChannelOpened():
+                self._plane.journal.note(self.id, "data channel open", label=event.label)
                 self._owner.on_channel_open(self, event.channel, event.label)
             case ChannelDrained(channel):
                 self._owner.on_channel_room(self, channel)
             case ChannelClosedEvent(channel):
                 self._owner.on_channel_closed(self, channel)
             case HandshakeFailed(reason) | TransportClosed(reason):
+                self._plane.journal.note(self.id, "dtls over", why=reason)
                 self.is_connected = False
                 self._owner.on_closed(self, reason)
             case AssociationClosed(reason):
