@@ -89,7 +89,8 @@ class Server:
     metrics_token: str = option(
         "",
         "What a Prometheus elsewhere shows as its bearer token to read /metrics. Empty: only this machine, with "
-        "no proxy between, because how many people are in calls is nobody else's business.",
+        "no proxy between, because how many people are in calls is nobody else's business. It also opens /debug, "
+        "which without it answers to this machine with --dev alone.",
         show=False,
     )
 
