@@ -80,6 +80,7 @@ def serve(
         for name, value in summary(settings, [f"{a.ip} as {a.advertised_ip}" for a in addresses]):
             typer.echo(f"{name:<12} {value}")
         return
+    log.reopen_closed_streams()
     log.configure(settings.log.level, settings.log.format)
     # Read when NumPy is imported, which only the server does: OpenBLAS else starts a thread per core that is never used.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

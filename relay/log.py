@@ -114,6 +114,21 @@ def lost_records() -> int:
     return _Handler.lost
 
 
+def reopen_closed_streams() -> None:
+    """Open those of the three standard streams that the caller has closed as /dev/null.
+
+    Otherwise their numbers go to the next sockets: libuv ends the process over that, and what C code prints goes to a peer.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is taken, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))
+
+
 def flush_or_forget(stream: TextIO) -> None:
     """Write out what a stream of the process still holds, or nowhere: Python ends with 120 where it cannot."""
     try:

@@ -237,6 +237,27 @@ async def test_calls_go_on_where_nothing_can_be_logged(opened: Callable[[], int]
     assert code == 0
 
 
+CLOSED = """
+import os, sys
+for number in {}:
+    os.close(number)
+os.execv(sys.executable, [sys.executable, "-m", "relay", "serve", "--dev"])
+"""
+
+
+@pytest.mark.parametrize("closed", [(0, 1, 2), (1,), (2,)])
+async def test_calls_are_taken_where_streams_were_closed(closed: tuple[int, ...]) -> None:
+    async with relay_process(command=("-c", CLOSED.format(closed))) as relay:
+        # What the relay opens must not get the numbers that libraries print to.
+        assert {os.readlink(f"/proc/{relay.pid}/fd/{number}") for number in closed} == {os.devnull}
+        [person] = await attackers(relay, 1)
+        code, _ = await stop_timed(relay)
+        await asyncio.wait_for(person.wait_closed(), 5)
+        assert person.leave is not None and person.leave.reason == models.DisconnectReason.SERVER_SHUTDOWN
+        await person.close()
+    assert code == 0
+
+
 async def test_sigterm_tells_everybody_in_a_call_and_ends(relay: RelayProcess) -> None:
     people = await attackers(relay, 3)
     code, seconds = await stop_timed(relay)
