@@ -43,6 +43,7 @@ cdef extern from *:
 cdef enum:
     OVER_MS = 1000                 # switching stamps on and off costs the machine's other sockets too
     OVERFLOW_LAG_MS = 1000         # what the kernel drops has waited for longer than anybody waits
+    WAITING_MS = 10
     ABSURD_MS = 10000              # an age above that is a clock that was set
 
 
@@ -64,7 +65,7 @@ cdef int64_t _age_ns(const Backlog* b, void* first, bint is_full, int64_t now_ns
 
 
 cdef void backlog_note(Backlog* b, int fd, void* first, bint is_full, bint overflowed, int64_t now_ns) noexcept nogil:
-    b.lag_ns = ms(OVERFLOW_LAG_MS) if overflowed else 0
+    b.lag_ns = 0
     if b.takes_stamps:
         if first != NULL:
             b.lag_ns = max(b.lag_ns, _age_ns(b, first, is_full, now_ns))
@@ -76,6 +77,10 @@ cdef void backlog_note(Backlog* b, int fd, void* first, bint is_full, bint overf
         if backlog_set_stamps(fd, 1) == 0:
             b.takes_stamps = 1
             b.stamped_ns = now_ns
+    # The kernel counts as dropped also what a filter or a wrong checksum refused, which anybody can send: it is an overflow
+    # only where datagrams wait.
+    if overflowed and b.lag_ns >= ms(WAITING_MS):
+        b.lag_ns = max(b.lag_ns, ms(OVERFLOW_LAG_MS))
     b.was_full = 1 if is_full else 0
     if is_full:
         b.full_ns = now_ns

@@ -1,7 +1,7 @@
 """Overload: noticed by lag, relieved by leaving out video; the contract stands in overload.pxd.
 
 A relay that cannot keep up lets the kernel's queue overflow, which loses voices like anything else. So the worst wait is judged
-over spans of 10 ms: two in a row above a threshold raise the level, a calm that lasts lowers it by one. Every return from
+over spans of 40 ms: two in a row above a threshold raise the level, a calm that lasts lowers it by one. Every return from
 OVERLOAD_VIDEO costs each subscriber a keyframe; where it does not last, the next one comes later.
 A stream's frames are shed whole: what holds for a frame is decided at its first packet, late packets of earlier frames are
 judged by what held then. A temporal layer comes back where its sender says that one may switch up to it, at a keyframe at the
@@ -13,7 +13,7 @@ from libc.string cimport memset
 from relaycore.units cimport ms
 
 cdef enum:
-    SPAN_MS = 10
+    SPAN_MS = 40                   # a thread that the machine held up for a moment has caught up in less
     SPANS = 2
     VIDEO_FACTOR = 3               # the second level begins at three times the lag of the first
     CALM_PART = 4                  # calm is a quarter of it

@@ -26,18 +26,19 @@ def test_one_stall_is_not_an_overload():
 
 def test_levels_rise_one_after_the_other():
     overload = OverloadFace(LIMIT)
-    assert feel(overload, 60, 0, 40) == 1
-    assert feel(overload, 60, 40, 1_000) == 1
-    assert feel(overload, 200, 1_000, 1_050) == 2
+    assert feel(overload, 60, 0, 70) == 0
+    assert feel(overload, 60, 70, 140) == 1
+    assert feel(overload, 60, 140, 1_000) == 1
+    assert feel(overload, 200, 1_000, 1_170) == 2
 
 
 def test_a_level_is_held_until_calm_has_lasted():
     overload = OverloadFace(LIMIT)
-    feel(overload, 200, 0, 100)
+    feel(overload, 200, 0, 220)
     assert overload.level == 2
-    assert feel(overload, 0, 100, 1_090) == 2
-    assert feel(overload, 0, 1_090, 1_130) == 1
-    assert feel(overload, 20, 1_130, 3_000) == 1, "neither calm nor too much"
+    assert feel(overload, 0, 220, 1_200) == 2
+    assert feel(overload, 0, 1_200, 1_360) == 1
+    assert feel(overload, 20, 1_360, 3_000) == 1, "neither calm nor too much"
     assert feel(overload, 0, 3_000, 3_600) == 0
 
 
@@ -45,9 +46,9 @@ def test_a_relapse_doubles_the_hold():
     overload = OverloadFace(LIMIT)
     at, holds = 0, []
     for _ in range(6):
-        feel(overload, 300, at, at + 100)
+        feel(overload, 300, at, at + 220)
         assert overload.level == 2
-        at += 100
+        at += 220
         since = at
         while overload.level == 2:
             feel(overload, 0, at, at + 20)

@@ -87,7 +87,7 @@ def test_voices_survive_a_flood_of_video_where_video_is_shed(lag_ms):
         relay.close()
     if lag_ms:
         assert heard == spoken and counters["shed_video"] > 0 and counters["overload_rises"] >= 2
-        assert counters["queue_dropped"] < 1_000_000
+        assert counters["queue_dropped"] < 2_500_000
     else:
         # A large fan-out waits in its own lane, so voices are spared here too, but pictures are torn at random.
-        assert counters["queue_dropped"] > 1_000_000 and counters["shed_video"] == 0 and counters["overload_rises"] == 0
+        assert counters["queue_dropped"] > 2_500_000 and counters["shed_video"] == 0 and counters["overload_rises"] == 0
