@@ -22,6 +22,7 @@ from relaycore.timers cimport timers_cancel, timers_free, timers_grow, timers_in
 
 cdef enum:
     FIRST_CAPACITY = 64
+    AUDIO_PLACES = 128             # of a transport's queue: as many voices' packets of 20 ms
     STREAM_IDLE_MS = 60000         # a replaced stream is kept this long, so that its old packets stay replays
 
 
@@ -534,7 +535,8 @@ cdef int queue_packet(Engine* e, Transport* t, Egress* g, Slot* slot, int lane) 
         t.queue = <QueueItem*>malloc(QUEUE_PLACES * sizeof(QueueItem))
         if t.queue == NULL:
             return E_MEMORY
-    if t.queue_count == QUEUE_PLACES:
+    # Audio has the last places to itself: video that comes faster than it leaves must not cost voices.
+    if t.queue_count == QUEUE_PLACES or (g.is_video and t.queue_count >= QUEUE_PLACES - AUDIO_PLACES):
         return E_NO_SPACE
     item = &t.queue[(t.queue_head + t.queue_count) & (QUEUE_PLACES - 1)]
     item.slot = slot

@@ -159,3 +159,20 @@ def test_an_engine_that_ends_in_the_middle_of_a_burst_keeps_no_packet():
         worker.engine.remove_transport(transport)
         worker.settle()
     assert worker.engine.slots_used == 0
+
+
+def test_a_queue_full_of_video_has_places_left_for_voices():
+    worker = Worker(crowd=0)
+    worker.engine.add_egress(3, 2, 10, 0x88, None, "6", VP8, "c", 0)
+    worker.settle()
+    # Slowly enough for the fast lane, and nothing is polled in between.
+    for _ in range(11):
+        worker.keyframe(100)
+        worker.now_ns += 2 * MS
+    for _ in range(20):
+        worker.speak()
+    for datagram, (_, port) in worker.engine.poll(worker.now_ns):
+        worker.peers[port - 10_000].receive(datagram)
+    ssrcs = [struct.unpack_from("!I", packet, 8)[0] for packet in worker.peers[3].rtp]
+    assert ssrcs.count(0x77) == 20
+    assert ssrcs.count(0x88) == 1024 - 128
