@@ -162,6 +162,9 @@ cdef int mailbox_command_fd(const Mailbox* m) noexcept nogil
 cdef int mailbox_event_fd(const Mailbox* m) noexcept nogil
 # Control plane side.
 cdef int mailbox_submit(Mailbox* m, const Command* c) noexcept nogil  # E_NO_SPACE when full (nothing taken); rings the eventfd
+# The same without ringing: commands of one turn share a wake-up. The worker sleeps on until somebody rings.
+cdef int mailbox_queue(Mailbox* m, const Command* c) noexcept nogil
+cdef void mailbox_ring_command_fd(Mailbox* m) noexcept nogil
 cdef int mailbox_take_event(Mailbox* m, Event* out) noexcept nogil    # 1 or 0
 # Worker side.
 cdef int mailbox_take_command(Mailbox* m, Command* out) noexcept nogil

@@ -122,12 +122,22 @@ cdef inline void _reset(int fd) noexcept nogil:
 
 cdef int mailbox_submit(Mailbox* m, const Command* c) noexcept nogil:
     """Queue one command and ring.   Owns: takes c.payload unless it answers E_NO_SPACE."""
+    cdef int code = mailbox_queue(m, c)
+    if code == E_OK:
+        _ring(m.command_fd)
+    return code
+
+
+cdef void mailbox_ring_command_fd(Mailbox* m) noexcept nogil:
+    _ring(m.command_fd)
+
+
+cdef int mailbox_queue(Mailbox* m, const Command* c) noexcept nogil:
     cdef uint32_t tail = veil_load_own(&m.command_tail)
     if tail - veil_load_acquire(&m.command_head) >= COMMAND_RING:
         return E_NO_SPACE
     memcpy(&m.commands[tail & (COMMAND_RING - 1u)], c, sizeof(Command))
     veil_store_release(&m.command_tail, tail + 1)
-    _ring(m.command_fd)
     return E_OK
 
 

@@ -9,7 +9,7 @@ cdef class CommandPort:
     cdef Snapshot _snapshot            # arrays owned
     cdef CaptureRing* _captured        # owned; NULL until a capture was asked for
     cdef uint32_t _last_number, _snapshot_number, _unanswered
-    cdef bint _has_snapshot
+    cdef bint _has_snapshot, _holds_bell
 
     cdef int _need_mailbox(self) except -1
     cdef int _begin(self, Command* c, uint32_t op, object transport=*) except -1

@@ -26,7 +26,8 @@ from relaycore.mailbox cimport (
     CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
     EV_ENCODING_SILENT, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STOPPED, EV_STREAM_BOUND, MAX_CNAME, MAX_CODECS,
     MAX_RIDS, MAX_SSRCS, CodecEntry, Command, Event, IceCommand, Mailbox, mailbox_event_count,
-    mailbox_event_fd, mailbox_reset_event_fd, mailbox_ring_event_fd, mailbox_submit, mailbox_take_event,
+    mailbox_event_fd, mailbox_queue, mailbox_reset_event_fd, mailbox_ring_command_fd, mailbox_ring_event_fd,
+    mailbox_submit, mailbox_take_event,
 )
 from relaycore.slab cimport SLOT_LARGE_BYTES
 from relaycore.snapshot cimport counter_values, snapshot_arrays, snapshot_release, snapshot_reserve, stage_values
@@ -162,6 +163,15 @@ cdef class CommandPort:
         self._need_mailbox()
         return mailbox_event_fd(self._mailbox)
 
+    def hold_bell(self, bint held=True):
+        """From now on commands wait until `ring`: whoever gives many in a turn wakes the worker once, not for each."""
+        self._holds_bell = held
+
+    def ring(self):
+        """Wake the worker for the commands submitted while the bell was held."""
+        self._need_mailbox()
+        mailbox_ring_command_fd(self._mailbox)
+
     @property
     def free_places(self):
         """How many commands may be submitted now."""
@@ -196,7 +206,7 @@ cdef class CommandPort:
         if self._last_number == 0:
             self._last_number = 1
         c.number = self._last_number
-        code = mailbox_submit(self._mailbox, c)
+        code = mailbox_queue(self._mailbox, c) if self._holds_bell else mailbox_submit(self._mailbox, c)
         # Keys and passwords were copied into the ring; this copy is on the stack.
         explicit_bzero(&c.body, sizeof(c.body))
         if code < 0:

@@ -72,12 +72,15 @@ class Feed:
         self._waiting: deque[tuple[asyncio.Future[int] | None, Callable[..., int], tuple[Any, ...]]] = deque()
         self._snapshot_task: asyncio.Task[dict[str, Any]] | None = None
         self._closing = False
+        self._bell_is_due = False
 
     async def start(self) -> None:
         """Start the worker and listen to it; OSError when an address cannot be bound."""
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self.worker.start()
+        # A turn of the loop often has several commands, such as the records of a handshake: they share one wake-up.
+        self.worker.hold_bell()
         self._event_fd = self.worker.event_fd
         self._loop.add_reader(self._event_fd, self._on_readable)
 
@@ -145,12 +148,24 @@ class Feed:
             self._waiting.append((future, method, arguments))
         else:
             self._answers[method(*arguments)] = (method.__name__, future)
+            self._ring_soon()
+
+    def _ring_soon(self) -> None:
+        if not self._bell_is_due:
+            self._bell_is_due = True
+            self._loop.call_soon(self._ring)
+
+    def _ring(self) -> None:
+        self._bell_is_due = False
+        if self.worker.is_running:
+            self.worker.ring()
 
     def _submit_waiting(self) -> None:
         while self._waiting and self.worker.free_places > 0:
             future, method, arguments = self._waiting.popleft()
             try:
                 self._answers[method(*arguments)] = (method.__name__, future)
+                self._ring_soon()
             except ValueError as error:
                 if future is None:
                     self._report("a queued command was wrong", error)

@@ -71,6 +71,23 @@ def test_the_check_above_can_fail() -> None:
     assert [secret for secret in SECRETS if secret in out.getvalue()]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        TOKEN,
+        TOKEN.split(".")[0],
+        f"typ host UFRAG {UFRAG}",
+        f"Bearer {PASSWORD}",
+        PEM.strip(),
+        f"ice-pwd:{PASSWORD}",
+        f"secret={PASSWORD}",
+        "inline:" + PASSWORD,
+    ],
+)
+def test_each_shape_is_hidden_where_it_stands_alone(text: str) -> None:
+    assert log.HIDDEN in log.redact_text(text) and text not in log.redact_text(text)
+
+
 def test_what_helps_an_operator_stays(stream: io.StringIO) -> None:
     log.get_logger("relay.rooms").info(
         "participant joined", room="r1", identity="ada", remote="192.0.2.1:5000", key="devkey", transports=2

@@ -311,6 +311,17 @@ def test_time_alone_wakes_the_worker(running, rng):
     assert 0.9 < time.monotonic() - start < 2.5
 
 
+def test_commands_given_while_the_bell_is_held_wait_for_it_and_keep_their_order(running):
+    running.worker.hold_bell()
+    numbers = [running.worker.ping() for _ in range(3)]
+    readable, _, _ = select.select([running.worker.event_fd], [], [], 0.2)
+    assert not readable and running.worker.take_events() == []
+    running.worker.ring()
+    assert [running.code(number) for number in numbers] == [0, 0, 0]
+    running.worker.hold_bell(False)
+    assert running.code(running.worker.ping()) == 0
+
+
 def test_a_python_that_holds_the_gil_does_not_stall_the_worker(running):
     running.code(running.worker.add_transport(5, UFRAG, PASSWORD))
     running.check()
