@@ -1,4 +1,4 @@
-"""The tests of the wire formats and of ICE turn red when a safeguard is taken out: each mutant is built and must be found."""
+"""The tests of the wire formats, of ICE and of captures turn red when a safeguard is taken out: each mutant is built and must be found."""
 
 import os
 import shutil
@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[3]
 CORE = ROOT / "ext/relaycore"
 HERE = Path(__file__).parent
 BUILT = ("be", "errs", "seq", "rtp", "hdrext", "rtcp", "stun", "icelite", "twcc")
+# Tested through a whole engine.
+NEED_ALL = ("capture",)
 
 # name: (module, what stands there, what the mutant puts there)
 MUTANTS = {
@@ -54,6 +56,13 @@ MUTANTS = {
         "elif extended < r.next_base:\n        r.next_base = extended",
         "elif extended < r.next_base:\n        return",
     ),
+    "a capture keeps payloads": (
+        "capture",
+        "packet, _header_bytes(packet, header_bytes), wire_bytes",
+        "packet, wire_bytes, wire_bytes",
+    ),
+    "a capture keeps what its caller takes for a header": ("capture", "return bytes if n >= bytes else 0", "return n"),
+    "a capture has no end": ("capture", "if now_ns >= c.until_ns:", "if False:"),
 }
 
 
@@ -62,7 +71,7 @@ def build_and_test(folder, module, replace):
     core = folder / "ext/relaycore"
     shutil.copytree(CORE, core, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for built in Path(relaycore.__file__).parent.glob("*.so"):
-        if built.name.split(".")[0] in BUILT:
+        if built.name.split(".")[0] in BUILT or module in NEED_ALL:
             shutil.copy(built, core)
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
@@ -100,7 +109,7 @@ def build_and_test(folder, module, replace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["stun", "icelite"])
+@pytest.mark.parametrize("module", ["stun", "icelite", "capture"])
 def test_the_unchanged_copy_is_green(module, tmp_path):
     code, output = build_and_test(tmp_path, module, lambda text: text)
     assert code == 0, output

@@ -6,10 +6,15 @@ import socket
 
 import aiohttp
 
+from relay.clock import monotonic_ns
+from relay.plane import ListenAddress, Plane, journal
 from relay.server import Server
+from relay.session import Certificate, DatagramReady, SrtpKeysReady, Transport
+from relay.signaling.transports import TransportDriver, handshake_pool
 from tests.support.captured import read_pcapng
 from tests.support.local_relay import settings
 from tests.support.peer import stun_check
+from tests.support.session_link import fingerprints
 
 
 async def ask(server: Server, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, bytes]:
@@ -69,3 +74,66 @@ async def test_without_a_token_only_dev_is_believed() -> None:
             assert (await ask(server, "capture?participant=PA_x", headers))[0] == status
         finally:
             await server.stop()
+
+
+class Owner:
+    """Whom a driver tells; keeps nothing."""
+
+    def __getattr__(self, name: str):
+        return lambda *_: None
+
+
+async def test_a_followed_transport_tells_its_handshake_and_its_end_but_no_key(monkeypatch) -> None:
+    told: list[tuple[str, dict]] = []
+    monkeypatch.setattr(journal.log, "info", lambda event, **fields: told.append((event, fields)), raising=False)
+    plane = Plane([ListenAddress("127.0.0.1", 0, "127.0.0.1")], seed=1)
+    await plane.start()
+    pool = handshake_pool()
+    driver = TransportDriver(
+        plane, Certificate.generate(), pool, Owner(), max_message_bytes=65_536, group="g", refusals={}
+    )
+    await driver.open()
+    plane.journal.follow(driver.id, participant="PA_a")
+    client = Transport(Certificate.generate(), max_message_bytes=65_536)
+    client.set_remote(fingerprints(driver.transport), "client")
+    driver.set_remote(fingerprints(client), "server", sctp_port=None)
+    loop = asyncio.get_running_loop()
+    keys = None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+        ours.bind(("127.0.0.1", 0))
+        ours.setblocking(False)
+        relay_at = plane.addresses[0].ip, plane.addresses[0].port
+        ours.sendto(stun_check(driver.transport.ufrag, driver.transport.password), relay_at)
+        async with asyncio.timeout(10):
+            while keys is None or not driver.is_connected:
+                for event in client.poll(monotonic_ns()):
+                    if isinstance(event, DatagramReady):
+                        ours.sendto(event.data, relay_at)
+                    elif isinstance(event, SrtpKeysReady):
+                        keys = event.keys
+                if driver.is_connected and keys is not None:
+                    break
+                try:
+                    datagram = await asyncio.wait_for(loop.sock_recv(ours, 2000), 0.05)
+                except TimeoutError:
+                    continue
+                if datagram[0] > 3:
+                    client.receive_dtls(datagram, monotonic_ns())
+        # The far end says goodbye.
+        client.close()
+        for event in client.poll(monotonic_ns()):
+            if isinstance(event, DatagramReady):
+                ours.sendto(event.data, relay_at)
+        async with asyncio.timeout(5):
+            while not any(event == "transport: dtls over" for event, _ in told):
+                await asyncio.sleep(0.01)
+    await driver.close()
+    await plane.stop()
+    pool.shutdown()
+    events = [event.removeprefix("transport: ") for event, _ in told]
+    assert events.index("first ice check") < events.index("ice pair selected") < events.index("dtls handshake") < events.index("dtls connected")
+    assert {fields["transport"] for _, fields in told} == {driver.id}
+    text = str(told)
+    for secret in (keys.send_key, keys.send_salt, keys.receive_key, keys.receive_salt):
+        assert secret.hex() not in text and repr(secret) not in text
+    assert driver.transport.password not in text and driver.transport.ufrag not in text
