@@ -10,6 +10,7 @@ What it logged is kept in `relay.log_text()`, printed by `relay_process` when th
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -26,13 +27,24 @@ from relay.config import DEV_KEY, DEV_SECRET, ApiKey
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 20.0
 STOP_S = 10.0
+# Above what browsers refuse to open (10080 and lower).
+FIRST_PORT = 20_000
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port that is free now for TCP, and with the next one (a second worker's) for UDP.   Errors: RuntimeError.
+
+    It is none of those the kernel hands out by itself: such a one may be another program's before a relay has started.
+    """
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    for _ in range(100):
+        port = secrets.choice(range(FIRST_PORT, max(end, FIRST_PORT + 1000) - 1))
+        with contextlib.suppress(OSError), socket.socket() as tcp, contextlib.ExitStack() as sockets:
+            tcp.bind(("", port))
+            for following in (port, port + 1):
+                sockets.enter_context(socket.socket(type=socket.SOCK_DGRAM)).bind(("", following))
+            return port
+    raise RuntimeError("no port is free")
 
 
 class RelayProcess:
