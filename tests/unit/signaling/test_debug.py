@@ -131,7 +131,9 @@ async def test_a_followed_transport_tells_its_handshake_and_its_end_but_no_key(m
     await plane.stop()
     pool.shutdown()
     events = [event.removeprefix("transport: ") for event, _ in told]
-    assert events.index("first ice check") < events.index("ice pair selected") < events.index("dtls handshake") < events.index("dtls connected")
+    steps = ("first ice check", "ice pair selected", "dtls handshake", "dtls connected")
+    order = [events.index(step) for step in steps]
+    assert order == sorted(order)
     assert {fields["transport"] for _, fields in told} == {driver.id}
     text = str(told)
     for secret in (keys.send_key, keys.send_salt, keys.receive_key, keys.receive_salt):
