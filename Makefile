@@ -2,6 +2,7 @@
 #
 #   make run       install what is missing, build, start with the development key, print the page's address
 #   make test      the same set-up plus browsers and test packages, then all tests
+#   make test-long the tests that would make it longer than a quarter of an hour
 #   make unit      unit, arch, sim and adversary tests only: no browser
 #   make browser   tests with browsers          make interop  every client against every other, with a table
 #   make lossy     calls through a network that loses packets, five seeds
@@ -35,14 +36,17 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test unit conformance interop lossy adversary browser fuzz bench bench-path bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
+.PHONY: run test test-long unit conformance interop lossy adversary browser fuzz bench bench-path bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
 .PHONY: fuzz-short debug-build asan-build
 
 run: set-up build
 	@exec $(PY) -m relay serve --dev
 
 test: build/stamps/test build build/clients/.fetched
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -m "not long" $(ARGS)
+
+test-long: build/stamps/test build build/clients/.fetched
+	$(PY) -m pytest -m long $(ARGS)
 
 unit: build/stamps/test build
 	$(PY) -m pytest tests/unit tests/arch tests/sim tests/adversary -m "not browser and not interop and not slow" $(ARGS)

@@ -109,7 +109,7 @@ class Bot:
 Start = Callable[..., Awaitable[Bot]]
 
 
-@pytest.fixture(params=["one worker", "two workers"])
+@pytest.fixture(params=["one worker", pytest.param("two workers", marks=pytest.mark.long)])
 async def relay(request: pytest.FixtureRequest) -> AsyncIterator[RelayProcess]:
     """A relay; with two workers every second transport is on the other one, so that most streams cross."""
     options: dict[str, Any] = {}
