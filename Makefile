@@ -10,6 +10,7 @@
 #   make conformance  the oracle over a million generated packets
 #   make fuzz      long fuzzing (FUZZ_S=600)    make bench    figures against goals
 #   make bench-path  cost per forwarded packet beside the raw limit of the machine
+#   make bench-serve the same through signalling and handshakes: a whole relay, Python included
 #   make bench-delay delay beside a plain forwarder             make bench-memory  memory per subscription
 #   make bench-audio  a thousand listeners for a minute, every frame checked
 #   make bench-repair  a million frames through a path that loses 10 % at either end
@@ -36,7 +37,7 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test test-long unit conformance interop lossy adversary browser fuzz bench bench-path bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
+.PHONY: run test test-long unit conformance interop lossy adversary browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
 .PHONY: fuzz-short debug-build asan-build
 
 run: set-up build
@@ -82,6 +83,9 @@ build/bench/plain_forwarder: BENCH_LIBS := -lcrypto
 
 bench-path: build/stamps/test build build/bench/limit
 	$(PY) -m tests.bench.bench_path $(ARGS)
+
+bench-serve: build/stamps/test build build/bench/limit
+	$(PY) -m tests.bench.bench_serve $(ARGS)
 
 bench-delay: build/stamps/test build build/bench/plain_forwarder
 	$(PY) -m tests.bench.bench_delay $(ARGS)
