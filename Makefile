@@ -8,6 +8,7 @@
 #   make lossy     calls through a network that loses packets, five seeds
 #   make adversary garbage on every port while a call runs, with a table
 #   make conformance  the oracle over a million generated packets
+#   make noninterference  ten thousand calls, each run again with its payloads' bytes replaced
 #   make fuzz      long fuzzing (FUZZ_S=600)    make bench    figures against goals
 #   make bench-path  cost per forwarded packet beside the raw limit of the machine
 #   make bench-serve the same through signalling and handshakes: a whole relay, Python included
@@ -37,7 +38,7 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test test-long unit conformance interop lossy adversary browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
+.PHONY: run test test-long unit conformance noninterference interop lossy adversary browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
 .PHONY: fuzz-short debug-build asan-build
 
 run: set-up build
@@ -66,6 +67,9 @@ adversary: build/stamps/test build
 
 conformance: build/stamps/test build
 	$(PY) -m tests.sim.conformance $(ARGS)
+
+noninterference: build/stamps/test build
+	$(PY) -m tests.sim.noninterference $(ARGS)
 
 fuzz: build/stamps/test debug-build
 	VEIL_FUZZ_S=$(FUZZ_S) PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" tests/fuzz --timeout 0 $(ARGS)

@@ -1,0 +1,420 @@
+"""A call on the sans-IO engine with everything at once that a network and its users do, written down so that it can be
+replayed: simulcast and SVC, switches, pauses, loss, disorder, duplicates, padding, repairs on both paths, mirrors.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from relaycore.exchange import WorkerExchange
+from relaycore.sansio import SansIoEngine
+from tests.sim.senders import DD, PLAYOUT, RIDS, SENT, TWCC, URIS, VIDEO, Encoding, Sender, Sent
+from tests.support.engine import MS, rtcp_packets
+from tests.support.peer import MediaPeer
+
+PUBLISHER = ("192.0.2.1", 40_000)
+VIDEO_RECEIVER, AUDIO_RECEIVER = 10, 11
+VIDEO_EGRESSES, AUDIO_EGRESSES = (100, 101, 102), (200, 201, 202)
+STEP_BYTES = 4
+CHECK_NS = 1_500 * MS
+# Cost in machine time.
+NOT_COMPARED = {"stages"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call. kinds: codec, whether the sender writes a Dependency Descriptor, "simulcast", "svc" or "single"."""
+
+    seed: int
+    codec: str
+    uses_dd: bool
+    shape: str
+    switches: int  # bits: second worker, GSO sockets, short picture ids, SRTP profile (2)
+    steps: bytes
+
+    @property
+    def workers(self) -> int:
+        return 1 + (self.switches & 1)
+
+    @property
+    def profile(self) -> int:
+        return (0x0007, 0x0007, 0x0008, 0x0001)[self.switches >> 3 & 3]
+
+
+@dataclass
+class Subscriber:
+    transport: int
+    engine: int
+    peer: MediaPeer
+    has_rtx: bool
+    has_dd: bool
+    codecs: dict[int, str]  # by payload type that this subscriber takes
+    numbers: list[int] = field(default_factory=list)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return ("192.0.2.2", 41_000 + self.transport)
+
+    @property
+    def ssrc(self) -> int:
+        return 0x1000_0000 + self.transport * 16
+
+
+@dataclass(frozen=True)
+class Media:
+    """A packet of a publisher in the record, protected again for every run."""
+
+    sent: Sent
+
+
+class Engines:
+    """The engines of one run and what came out of them."""
+
+    def __init__(self, case: Case) -> None:
+        exchange = WorkerExchange(case.workers, 1 << 17) if case.workers > 1 else None
+        self.engines = [SansIoEngine(seed=case.seed + i, slots=1024, exchange=exchange, index=i, overload_lag_ns=50 * MS)
+                        for i in range(case.workers)]  # fmt: skip
+        for engine in self.engines:
+            engine.takes_gso = bool(case.switches & 2)
+        self.out: list[tuple[int, int, tuple[str, int], bytes]] = []
+        self.events: list[tuple] = []
+
+    def poll(self, now_ns: int) -> int:
+        """Let every engine do what is due; return where in `out` the new datagrams begin."""
+        before = len(self.out)
+        while True:
+            for i, engine in enumerate(self.engines):
+                self.out += [(now_ns, i, address, datagram) for datagram, address in engine.poll(now_ns)]
+            if len(self.engines) == 1 or not any(engine.has_mail for engine in self.engines):
+                return before
+
+    def take_events(self) -> list[tuple]:
+        fresh = [(i, *event) for i, engine in enumerate(self.engines) for event in engine.take_events(10_000)]
+        self.events += fresh
+        return fresh
+
+    def figures(self, now_ns: int) -> list[dict]:
+        found = []
+        for engine in self.engines:
+            engine.request_snapshot()
+            self.poll(now_ns)
+            self.take_events()
+            snapshot = engine.snapshot()
+            found.append({name: value.tobytes() if hasattr(value, "tobytes") else value
+                          for name, value in snapshot.items() if name not in NOT_COMPARED})  # fmt: skip
+        return found
+
+
+class Call:
+    """The first run: chooses every input by the case's steps, and records it."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.rng = case, random.Random(case.seed)
+        self.run = Engines(case)
+        self.record: list[tuple] = []
+        self.now_ns = 10_000 * MS
+        self.checked_ns = 0
+        self.peer = MediaPeer(self.rng, case.profile)
+        self.protected: list[bytes] = []
+        self.held: list[int] = []
+        self.asked: list[tuple[int, int]] = []
+        self.lost = self.switched = 0
+        spatial = 3 if case.shape == "svc" and case.codec in ("vp9", "av1") else 1
+        self.video = Sender(
+            self.rng, case.codec, "0", case.uses_dd, case.shape == "simulcast", spatial, bool(case.switches & 4)
+        )
+        self.audio = Sender(self.rng, "opus", "1")
+        self._connect()
+
+    # --- into the engines, and into the record ------------------------------------------------------------------------
+
+    def command(self, engine: int, name: str, *arguments) -> None:
+        self.record.append(("command", self.now_ns, engine, name, arguments))
+        getattr(self.run.engines[engine], name)(*arguments)
+        self._poll()
+
+    def raw(self, engine: int, datagram: bytes, address: tuple[str, int]) -> None:
+        self.record.append(("raw", self.now_ns, engine, datagram, address))
+        self.run.engines[engine].receive(datagram, address, self.now_ns)
+        self._poll()
+
+    def feel(self, lag_ns: int) -> None:
+        self.record.append(("feel", self.now_ns, lag_ns))
+        self.run.engines[0].feel(lag_ns, self.now_ns)
+
+    def make(self, sent: Sent) -> int:
+        """Protect a packet in its sender's order; when it arrives is another matter."""
+        self.record.append(("make", Media(sent)))
+        self.protected.append(self.peer.protect(sent.packet))
+        return len(self.protected) - 1
+
+    def deliver(self, number: int) -> None:
+        """Give the relay a packet; what it does about it comes with the next poll, so that a frame's packets meet."""
+        self.record.append(("deliver", self.now_ns, number))
+        self.run.engines[0].receive(self.protected[number], PUBLISHER, self.now_ns)
+
+    def _poll(self) -> None:
+        for _, _, address, datagram in self.run.out[self.run.poll(self.now_ns) :]:
+            if address == PUBLISHER:
+                self._heed(datagram)
+            elif datagram[0] >> 6 == 2 and not 192 <= datagram[1] <= 223:
+                subscriber = self.subscribers[address[1] - 41_002]
+                if datagram[8:12] == struct.pack("!I", subscriber.ssrc):
+                    subscriber.numbers.append(struct.unpack_from("!H", datagram, 2)[0])
+
+    def _heed(self, datagram: bytes) -> None:
+        """The publisher does as it is told: keyframes, repairs."""
+        self.peer.receive(datagram)
+        heard, self.peer.rtcp[:] = list(self.peer.rtcp), []
+        by_ssrc = {encoding.ssrc: encoding for encoding in self.video.encodings}
+        for kind, count, body in rtcp_packets(heard):
+            encoding = by_ssrc.get(struct.unpack_from("!I", body, 4)[0]) if len(body) >= 8 else None
+            if kind == 206 and count == 1 and encoding is not None:
+                encoding.keyframe_wanted = True
+            elif kind == 205 and count == 1 and encoding is not None:
+                for first, mask in struct.iter_unpack("!HH", body[8:]):
+                    self.asked += [
+                        (encoding.index, first + k & 0xFFFF) for k in range(17) if k == 0 or mask >> k - 1 & 1
+                    ]
+
+    def _connect(self) -> None:
+        case = self.case
+        self.subscribers = [
+            Subscriber(2, 0, MediaPeer(self.rng, case.profile), True, True, {}),
+            Subscriber(3, 0, MediaPeer(self.rng, case.profile), False, False, {}),
+            Subscriber(4, case.workers - 1, MediaPeer(self.rng, case.profile), True, case.seed & 1 == 0, {}),
+        ]
+        self._transport(0, 1, self.peer, URIS)
+        rids = RIDS if self.video.uses_rids else ()
+        ssrcs = () if rids else (self.video.encodings[0].ssrc,)
+        repairs = tuple(ssrc ^ 2 for ssrc in ssrcs)
+        codecs = tuple((number, name, 90_000, number + 1) for name, number in VIDEO.items())
+        self.command(0, "add_receiver", 1, VIDEO_RECEIVER, True, "0", codecs, rids, ssrcs, repairs)
+        self.command(0, "add_receiver", 1, AUDIO_RECEIVER, False, "1", ((111, "opus", 48_000, None),), (), ())
+        for worker in range(1, case.workers):
+            for receiver, is_video in ((VIDEO_RECEIVER, True), (AUDIO_RECEIVER, False)):
+                self.command(worker, "add_mirror", receiver, 0, is_video, max(1, len(rids)) if is_video else 1)
+                self.command(0, "add_export", receiver, worker)
+        for i, s in enumerate(self.subscribers):
+            left_out = set() if s.has_dd else {DD, PLAYOUT, SENT}
+            self._transport(
+                s.engine,
+                s.transport,
+                s.peer,
+                {uri: n for uri, n in URIS.items() if n not in left_out and (i or n != TWCC)},
+            )
+            s.codecs = {number - 60 + 2 * i: name for name, number in VIDEO.items()} | {120: "opus"}
+            wanted = tuple(
+                (n, name, 90_000, n + 1 if s.has_rtx else None) for n, name in s.codecs.items() if name != "opus"
+            )
+            self.command(
+                s.engine,
+                "add_egress",
+                s.transport,
+                VIDEO_EGRESSES[i],
+                VIDEO_RECEIVER,
+                s.ssrc,
+                s.ssrc + 1 if s.has_rtx else None,
+                "5",
+                wanted,
+                "c",
+                0,
+            )
+            self.command(
+                s.engine,
+                "add_egress",
+                s.transport,
+                AUDIO_EGRESSES[i],
+                AUDIO_RECEIVER,
+                s.ssrc + 2,
+                None,
+                "6",
+                ((120, "opus", 48_000, None),),
+                "c",
+                0,
+            )
+        self._check()
+
+    def _transport(self, engine: int, transport: int, peer: MediaPeer, uris: dict[str, int]) -> None:
+        self.command(engine, "add_transport", transport, peer.ufrag, peer.password)
+        self.command(engine, "set_srtp", transport, *peer.relay_keys().values())
+        self.command(engine, "set_extensions", transport, uris)
+
+    def _check(self) -> None:
+        self.checked_ns = self.now_ns
+        self.raw(0, self.peer.check(transaction=self.rng.randbytes(12)), PUBLISHER)
+        for s in self.subscribers:
+            self.raw(s.engine, s.peer.check(transaction=self.rng.randbytes(12)), s.address)
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def _encoding(self, number: int) -> Encoding:
+        return self.video.encodings[number % len(self.video.encodings)]
+
+    def _send(self, packets: list[Sent], fate: int) -> None:
+        """fate: below 128 all arrive; else two bits for each of the first four packets, 2 = lost, 3 = held back."""
+        for i, sent in enumerate(packets):
+            number = self.make(sent)
+            verdict = fate >> 2 * i & 3 if fate & 0x80 and i < 4 else 0
+            if verdict == 2:
+                self.lost += 1
+            elif verdict == 3:
+                self.held.append(number)
+            else:
+                self.deliver(number)
+        self.poll()
+
+    def poll(self) -> None:
+        self.record.append(("poll", self.now_ns))
+        self._poll()
+
+    def frames(self, a: int, b: int, fate: int) -> None:
+        """A picture of one encoding, or of all; b: packets, size."""
+        size = 1_000 - a if b & 0x1F == 0 else 1 + (b >> 2) + (a & 31)
+        for encoding in self.video.encodings if a & 3 == 3 else (self._encoding(a),):
+            self._send(self.video.frame(encoding, self.now_ns, 1 + (b & 3), size, key=a & 0x3C == 0), fate)
+
+    def voice(self, a: int, b: int, fate: int) -> None:
+        for i in range(1 + (a & 1)):
+            self._send([self.audio.audio(self.now_ns + 20 * MS * i, 1 + b // 3)], fate)
+
+    def repair(self, a: int, b: int, fate: int) -> None:
+        """What the relay asked for, or (rarely) anything."""
+        wanted, self.asked = self.asked[-8:], []
+        if not wanted and a & 3 == 0:
+            wanted = [(a % len(self.video.encodings), self._encoding(a).seq - 1 - b % 16)]
+        for index, seq in wanted:
+            sent = self.video.retransmission(self._encoding(index), seq & 0xFFFF)
+            if sent is not None:
+                self._send([sent], fate)
+
+    def probe(self, a: int, b: int, fate: int) -> None:
+        self._send([self.video.padding(self._encoding(a), self.now_ns, 1 + (b & 0x7F), repair=bool(b & 0x80))], fate)
+
+    def select(self, a: int, b: int, fate: int) -> None:
+        i = a % len(self.subscribers)
+        wanted = None if b & 15 == 15 else b % len(self.video.encodings)
+        self.command(self.subscribers[i].engine, "select_encoding", VIDEO_EGRESSES[i], wanted)
+        if wanted is not None and b & 0x30:
+            self._send(
+                self.video.frame(self.video.encodings[wanted], self.now_ns, 1 + (b >> 6), 20 + a, key=True), fate
+            )
+
+    def ask(self, a: int, b: int, fate: int) -> None:
+        """A subscriber asks again for some of the last packets it was sent."""
+        s = self.subscribers[a % len(self.subscribers)]
+        if s.numbers:
+            first = s.numbers[-1 - b % min(16, len(s.numbers))]
+            items = struct.pack("!HH", first, fate if fate & 1 else 0)
+            self._rtcp(s, struct.pack("!BBHII", 0x81, 205, 3, 1, s.ssrc) + items)
+
+    def complain(self, a: int, b: int, fate: int) -> None:
+        """Reports and requests of a subscriber: PLI, a receiver report, REMB."""
+        s = self.subscribers[a % len(self.subscribers)]
+        if b & 3 == 0:
+            self._rtcp(s, struct.pack("!BBHII", 0x81, 206, 2, 1, s.ssrc))
+        elif b & 3 == 1:
+            self._rtcp(
+                s,
+                struct.pack("!BBHIIBBBB", 0x8F, 206, 5, 1, 0, 0x52, 0x45, 0x4D, 0x42)
+                + struct.pack("!BBHI", 1, 6, 0xC000 | fate, s.ssrc),
+            )
+        else:
+            highest = s.numbers[-1] if s.numbers else 0
+            block = struct.pack("!IBBHHIIII", s.ssrc, fate, 0, 0, 0, highest, a, 0, 0)
+            self._rtcp(s, struct.pack("!BBHI", 0x81, 201, 7, 1) + block[:24])
+
+    def report(self, a: int, b: int, fate: int) -> None:
+        for sender in (self.video, self.audio):
+            for encoding in sender.encodings:
+                self.raw(0, self.peer.protect_rtcp(sender.report(encoding, self.now_ns)), PUBLISHER)
+
+    def wait(self, a: int, b: int, fate: int) -> None:
+        self.advance(20 + a % 128)
+
+    def arrive(self, a: int, b: int, fate: int) -> None:
+        """What was held back arrives after all, or (b) something arrives twice."""
+        if self.held:
+            self.deliver(self.held.pop(a % len(self.held)))
+        elif self.protected:
+            self.deliver(len(self.protected) - 1 - a % min(8, len(self.protected)))
+        self.poll()
+
+    def rare(self, a: int, b: int, fate: int) -> None:
+        """Overload, pacing, requests of the control plane, a payload cut short."""
+        if a & 3 == 0:
+            for _ in range(4):
+                self.feel(0 if b & 1 else (100 + b) * MS)
+                self.advance(250 if b & 1 else 41)
+        elif a & 3 == 1:
+            s = self.subscribers[b % 3]
+            self.command(s.engine, "set_pacing", s.transport, 0 if fate & 1 else 200_000 + 10_000 * fate)
+        elif a & 3 == 2:
+            self.command(0, "request_keyframe", VIDEO_RECEIVER, b % len(self.video.encodings))
+        else:
+            sent = self.video.frame(self._encoding(b), self.now_ns, 1, 30, key=bool(b & 16))[0]
+            sent.packet = sent.packet[: sent.payload_at + fate % 12]
+            self._send([sent], 0)
+
+    def _rtcp(self, s: Subscriber, packet: bytes) -> None:
+        self.raw(s.engine, s.peer.protect_rtcp(packet), s.address)
+
+    def advance(self, milliseconds: int) -> None:
+        end = self.now_ns + milliseconds * MS
+        while self.now_ns < end:
+            due = min((engine.next_ns for engine in self.run.engines if engine.next_ns is not None), default=end)
+            self.now_ns = min(end, max(due, self.now_ns + MS))
+            self.poll()
+        if self.now_ns - self.checked_ns > CHECK_NS:
+            self._check()
+
+    OPS: tuple[Callable, ...] = (
+        (frames,) * 13
+        + (voice,) * 2
+        + (repair,) * 4
+        + (probe,)
+        + (select,) * 4
+        + (ask,) * 2
+        + (complain, report, wait)
+        + (arrive,) * 2
+        + (rare,)
+    )
+
+    def play(self) -> None:
+        for encoding in self.video.encodings:
+            self._send(self.video.frame(encoding, self.now_ns, 2, 40, key=True), 0)
+        steps = self.case.steps
+        for at in range(0, len(steps) - STEP_BYTES + 1, STEP_BYTES):
+            what, a, b, fate = steps[at : at + STEP_BYTES]
+            self.OPS[what % len(self.OPS)](self, a, b, fate)
+            self.advance(1 + (what >> 5))
+        self.advance(60)
+
+
+def replay(call: Call, substitute: Callable[[Sent], bytes]) -> Engines:
+    """Give other engines the record of a call, its media packets as `substitute` has them."""
+    rng = random.Random(call.case.seed)
+    peer = MediaPeer(rng, call.case.profile)
+    run = Engines(call.case)
+    protected: list[bytes] = []
+    for entry in call.record:
+        kind = entry[0]
+        if kind == "make":
+            protected.append(peer.protect(substitute(entry[1].sent)))
+            continue
+        now_ns = entry[1]
+        if kind == "feel":
+            run.engines[0].feel(entry[2], now_ns)
+            continue
+        if kind == "deliver":
+            run.engines[0].receive(protected[entry[2]], PUBLISHER, now_ns)
+            continue
+        if kind == "raw":
+            run.engines[entry[2]].receive(entry[3], entry[4], now_ns)
+        elif kind == "command":
+            getattr(run.engines[entry[2]], entry[3])(*entry[4])
+        run.poll(now_ns)
+    return run

@@ -1,0 +1,356 @@
+"""Senders of every codec whose frames are bytes of chance behind true descriptors, with or without a Dependency Descriptor.
+
+What a frame holds is of no concern to the relay; what stands in front of it is what a browser writes.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from tests.support.depdesc_writer import Descriptor, Structure, Template, write_depdesc
+
+MID, RID, RRID, TWCC, LEVEL, DD, SENT, PLAYOUT, OFFSET, CAPTURE = range(1, 11)
+URIS = {
+    "urn:ietf:params:rtp-hdrext:sdes:mid": MID,
+    "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id": RID,
+    "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id": RRID,
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01": TWCC,
+    "urn:ietf:params:rtp-hdrext:ssrc-audio-level": LEVEL,
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension": DD,
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time": SENT,
+    "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay": PLAYOUT,
+    "urn:ietf:params:rtp-hdrext:toffset": OFFSET,
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time": CAPTURE,
+}
+VIDEO = {"vp8": 96, "vp9": 98, "h264": 102, "av1": 104}  # payload types; RTX one above
+RIDS = ("q", "h", "f")
+MASK = 0xFFFFFFFF
+
+
+def _templates(spatial: int) -> list[Template]:
+    """Three temporal layers each: the key frame's template (it may lean on the layer below) and one for each layer."""
+    found = []
+    for s in range(spatial):
+        reach = [int(target // 3 == s) * 2 for target in range(3 * spatial)]
+        found.append(
+            Template(
+                s, 0, [2 if target // 3 >= s else 0 for target in range(3 * spatial)], (1,) if s else (), (0,) * spatial
+            )
+        )
+        found.append(Template(s, 0, reach, (4 * spatial,), (4 if c == s else 0 for c in range(spatial))))
+        found.append(Template(s, 1, [r if t % 3 else 0 for t, r in enumerate(reach)], (2 * spatial,), (2,) * spatial))
+        found.append(
+            Template(s, 2, [r // 2 if t % 3 == 2 else 0 for t, r in enumerate(reach)], (spatial,), (1,) * spatial)
+        )
+    for template in found:
+        template.chains = tuple(template.chains)
+    return found
+
+
+@lru_cache
+def _descriptor(spatial: int, template: int, start: bool, end: bool, has_structure: bool, custom: bool) -> bytes:
+    structure = None
+    if has_structure:
+        structure = Structure(
+            _templates(spatial),
+            protected_by=[target // 3 for target in range(3 * spatial)],
+            resolutions=[(320 << s, 180 << s) for s in range(spatial)],
+        )
+    return write_depdesc(
+        Descriptor(
+            template_id=template,
+            start=start,
+            end=end,
+            structure=structure,
+            fdiffs=(3, 6) if custom and not has_structure else None,
+        )
+    )
+
+
+def extension_block(elements: dict[int, bytes]) -> bytes:
+    """RFC 8285: one-byte form where every element fits, else the two-byte form."""
+    if not elements:
+        return b""
+    short = all(1 <= len(value) <= 16 for value in elements.values())
+    body = b"".join(
+        (bytes([number << 4 | len(value) - 1]) if short else bytes([number, len(value)])) + value
+        for number, value in elements.items()
+    )
+    body += bytes(-len(body) % 4)
+    return struct.pack("!HH", 0xBEDE if short else 0x1000, len(body) // 4) + body
+
+
+@dataclass
+class Sent:
+    """One packet as its sender made it; payload_at is where its payload begins."""
+
+    packet: bytes
+    payload_at: int
+    codec: str
+    starts_frame: bool = False
+    ends_frame: bool = False
+    osn_bytes: int = 0  # of a retransmission: the number in front of the payload
+    padding: int = 0
+
+
+@dataclass
+class Encoding:
+    index: int
+    ssrc: int
+    seq: int
+    ts_offset: int
+    picture_id: int
+    keyframe_wanted: bool = True
+    frames: int = 0
+    packets: int = 0
+    rtx_seq: int = 100
+    kept: dict[int, Sent] = field(default_factory=dict)
+
+
+@dataclass
+class Sender:
+    """One published m-line. spatial: layers in one encoding (SVC); rids: simulcast, else one encoding named by its SSRC."""
+
+    rng: random.Random
+    codec: str
+    mid: str
+    uses_dd: bool = False
+    uses_rids: bool = True
+    spatial: int = 1
+    short_picture_id: bool = False
+    frame_number: int = 0
+    twcc: int = 0
+    encodings: list[Encoding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rng = self.rng
+        self.payload_type = VIDEO.get(self.codec, 111)
+        self.clock_hz = 48_000 if self.codec == "opus" else 90_000
+        self.frame_number = rng.randrange(65_536)
+        for i in range(3 if self.uses_rids and self.codec != "opus" else 1):
+            start = rng.choice((rng.randrange(1 << 15), 32_760, 65_530))
+            self.encodings.append(
+                Encoding(i, rng.randrange(1, 1 << 30) * 4 + i, start, rng.getrandbits(32), rng.randrange(1 << 15))
+            )
+
+    def rtp_ts(self, encoding: Encoding, now_ns: int) -> int:
+        return now_ns * self.clock_hz // 1_000_000_000 + encoding.ts_offset & MASK
+
+    def _elements(self, encoding: Encoding, *, repaired: bool = False) -> dict[int, bytes]:
+        found = {MID: self.mid.encode(), TWCC: struct.pack("!H", self.twcc & 0xFFFF), SENT: self.rng.randbytes(3)}
+        self.twcc += 1
+        if self.uses_rids and self.codec != "opus":
+            found[RRID if repaired else RID] = RIDS[encoding.index].encode()
+        return found
+
+    def _packet(
+        self,
+        encoding: Encoding,
+        ts: int,
+        marker: bool,
+        payload: bytes,
+        elements: dict[int, bytes],
+        *,
+        ssrc: int | None = None,
+        seq: int | None = None,
+        payload_type: int | None = None,
+        padding: int = 0,
+    ) -> tuple[bytes, int]:
+        if seq is None:
+            seq = encoding.seq
+            encoding.seq += 1
+        block = extension_block(elements)
+        head = (
+            struct.pack(
+                "!BBHII",
+                0x90 | (0x20 if padding else 0),
+                marker << 7 | (self.payload_type if payload_type is None else payload_type),
+                seq & 0xFFFF,
+                ts,
+                encoding.ssrc if ssrc is None else ssrc,
+            )
+            + block
+        )
+        tail = self.rng.randbytes(padding - 1) + bytes([padding]) if padding else b""
+        return head + payload + tail, len(head)
+
+    # --- descriptors --------------------------------------------------------------------------------------------------
+
+    def _vp8(self, encoding: Encoding, key: bool, tid: int, first: bool) -> bytes:
+        if self.uses_dd:
+            return bytes([0x10 if first else 0x00])
+        head = bytes([(0x90 if first else 0x80) | (0x20 if tid == 2 else 0), 0xE0])
+        number = (
+            bytes([encoding.picture_id & 0x7F])
+            if self.short_picture_id
+            else struct.pack("!H", 0x8000 | encoding.picture_id & 0x7FFF)
+        )
+        return head + number + bytes([encoding.frames & 0xFF, tid << 6 | (0x20 if tid else 0)])
+
+    def _vp9(self, encoding: Encoding, key: bool, tid: int, sid: int, first: bool, last: bool) -> bytes:
+        structure = key and first and sid == 0
+        head = (
+            0x80
+            | (0 if key else 0x40)
+            | 0x20
+            | (0x08 if first else 0)
+            | (0x04 if last else 0)
+            | (0x02 if structure else 0)
+        )
+        out = (
+            bytes([head])
+            + struct.pack("!H", 0x8000 | encoding.picture_id & 0x7FFF)
+            + bytes([tid << 5 | sid << 1, encoding.frames & 0xFF])
+        )
+        if structure:
+            out += bytes([self.spatial - 1 << 5 | 0x18]) + bytes(4 * self.spatial) + bytes([1, 0x04, 1])
+        return out
+
+    def _h264(self, key: bool, body: bytes, index: int, count: int) -> bytes:
+        header = 0x65 if key else 0x41
+        slices = range(1 if key and count > 1 else 0, count)
+        if index not in slices:
+            # Parameter sets go ahead of a key frame's slice, in one packet.
+            half = len(body) // 2
+            return (
+                b"\x78"
+                + struct.pack("!HB", half + 1, 0x67)
+                + body[:half]
+                + struct.pack("!HB", len(body) - half + 1, 0x68)
+                + body[half:]
+            )
+        if len(slices) == 1:
+            return bytes([header]) + body
+        edges = (0x80 if index == slices[0] else 0) | (0x40 if index == slices[-1] else 0)
+        return bytes([header & 0x60 | 28, edges | header & 31]) + body
+
+    def _payload(self, encoding: Encoding, key: bool, tid: int, sid: int, body: bytes, index: int, count: int) -> bytes:
+        first, last = index == 0, index == count - 1
+        if self.codec == "vp8":
+            # The first byte of the frame is clear in every frame format.
+            clear = bytes([self.rng.getrandbits(8) & 0xFE | (not key)]) if first else b""
+            return self._vp8(encoding, key, tid, first) + clear + body
+        if self.codec == "vp9":
+            return self._vp9(encoding, key, tid, sid, first, last) + body
+        if self.codec == "av1":
+            return (
+                bytes(
+                    [
+                        (0 if first else 0x80)
+                        | (0 if last else 0x40)
+                        | 0x10
+                        | (0x08 if key and first and sid == 0 else 0)
+                    ]
+                )
+                + body
+            )
+        return self._h264(key, body, index, count)
+
+    # --- packets ------------------------------------------------------------------------------------------------------
+
+    def frame(self, encoding: Encoding, now_ns: int, count: int, size: int, *, key: bool) -> list[Sent]:
+        """The packets of one picture: a frame for each spatial layer."""
+        key = key or encoding.keyframe_wanted
+        encoding.keyframe_wanted = False
+        tid = 0 if key else (0, 2, 1, 2)[encoding.frames % 4]
+        found = []
+        for sid in range(self.spatial):
+            for index in range(count):
+                body = self.rng.randbytes(max(1, size - 7 * index))
+                elements = self._elements(encoding)
+                if self.uses_dd:
+                    template = 4 * sid + (0 if key else 1 + tid)
+                    dd = _descriptor(
+                        self.spatial,
+                        template,
+                        index == 0,
+                        index == count - 1,
+                        key and index == 0 and sid == 0,
+                        self.uses_rids and not key,
+                    )
+                    elements[DD] = dd[:1] + struct.pack("!H", self.frame_number & 0xFFFF) + dd[3:]
+                if encoding.packets % 16 == 0:
+                    elements[CAPTURE] = self.rng.randbytes(8)
+                marker = index == count - 1 and sid == self.spatial - 1
+                payload = self._payload(encoding, key, tid, sid, body, index, count)
+                seq = encoding.seq & 0xFFFF
+                packet, at = self._packet(encoding, self.rtp_ts(encoding, now_ns), marker, payload, elements)
+                encoding.packets += 1
+                sent = encoding.kept[seq] = Sent(packet, at, self.codec, index == 0, index == count - 1)
+                found.append(sent)
+            self.frame_number += 1
+        encoding.frames += 1
+        encoding.picture_id += 1
+        return found
+
+    def audio(self, now_ns: int, size: int) -> Sent:
+        encoding = self.encodings[0]
+        elements = self._elements(encoding) | {LEVEL: self.rng.randbytes(1)}
+        packet, at = self._packet(
+            encoding, self.rtp_ts(encoding, now_ns), encoding.packets == 0, self.rng.randbytes(size), elements
+        )
+        encoding.packets += 1
+        return Sent(packet, at, self.codec, True, True)
+
+    def retransmission(self, encoding: Encoding, seq: int) -> Sent | None:
+        """RFC 4588: the number it had, then the payload it had."""
+        original = encoding.kept.get(seq & 0xFFFF)
+        if original is None:
+            return None
+        encoding.rtx_seq += 1
+        marker, ts = original.packet[1] >> 7, struct.unpack_from("!I", original.packet, 4)[0]
+        packet, at = self._packet(
+            encoding,
+            ts,
+            bool(marker),
+            struct.pack("!H", seq) + original.packet[original.payload_at :],
+            self._elements(encoding, repaired=True) | self._dd_of(original),
+            ssrc=encoding.ssrc ^ 2,
+            seq=encoding.rtx_seq,
+            payload_type=self.payload_type + 1,
+        )
+        return Sent(packet, at, self.codec, original.starts_frame, original.ends_frame, osn_bytes=2)
+
+    def _dd_of(self, original: Sent) -> dict[int, bytes]:
+        """A repair says again what its original said."""
+        if not self.uses_dd:
+            return {}
+        profile, at = struct.unpack_from("!H", original.packet, 12)[0], 16
+        while at < original.payload_at and original.packet[at]:
+            number, size = original.packet[at], original.packet[at + 1]
+            head = 2
+            if profile == 0xBEDE:
+                number, size, head = original.packet[at] >> 4, (original.packet[at] & 15) + 1, 1
+            if number == DD:
+                return {DD: original.packet[at + head : at + head + size]}
+            at += head + size
+        return {}
+
+    def padding(self, encoding: Encoding, now_ns: int, size: int, *, repair: bool) -> Sent:
+        """Padding alone, on the stream itself or on its repair stream, as probes are."""
+        ts = self.rtp_ts(encoding, now_ns)
+        if repair:
+            encoding.rtx_seq += 1
+            packet, at = self._packet(
+                encoding,
+                ts,
+                False,
+                b"",
+                self._elements(encoding, repaired=True),
+                ssrc=encoding.ssrc ^ 2,
+                seq=encoding.rtx_seq,
+                payload_type=self.payload_type + 1,
+                padding=size,
+            )
+        else:
+            packet, at = self._packet(encoding, ts, False, b"", self._elements(encoding), padding=size)
+        return Sent(packet, at, self.codec, padding=size)
+
+    def report(self, encoding: Encoding, now_ns: int) -> bytes:
+        ntp = (now_ns << 32) // 1_000_000_000
+        return struct.pack(
+            "!BBHIQIII", 0x80, 200, 6, encoding.ssrc, ntp, self.rtp_ts(encoding, now_ns), encoding.packets, 0
+        )
