@@ -20,7 +20,7 @@ SFrame, RFC 9605 §4.3 (header) and §4.4.3 (AES_128_GCM_SHA256_128, suite 4):
       front (authenticated as the first byte of the metadata), AV1 gets an OBU_FRAME around all of it, with an empty sequence
       header before it at keyframes; Opus and VP9 need nothing.
 
-Keys come derived (loadtests/framekeys.py). Does not ratchet, keep key rings, or refuse replays.
+Keys come derived (relay/e2ee). Does not ratchet, keep key rings, or refuse replays.
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, UINT64_MAX

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.framekeys import livekit_key
+from relay.e2ee.livekit_gcm import Material
 from relaycore.errs import WireError
 from relaycore.frameseal import livekit
 
@@ -62,7 +62,7 @@ def worker() -> Iterator[Worker]:
 
 @pytest.fixture(scope="module")
 def key() -> bytes:
-    return livekit_key(PASSPHRASE)
+    return Material(PASSPHRASE).key()
 
 
 def long(frame: bytes, codec: str) -> bytes:
