@@ -51,7 +51,7 @@ test-long: build/stamps/test build build/clients/.fetched
 	$(PY) -m pytest -m long $(ARGS)
 
 unit: build/stamps/test build
-	$(PY) -m pytest tests/unit tests/arch tests/sim tests/adversary -m "not browser and not interop and not slow" $(ARGS)
+	$(PY) -m pytest tests/unit tests/arch tests/sim tests/adversary -m "not browser and not interop and not slow and not long" $(ARGS)
 
 browser: build/stamps/test build build/clients/.fetched
 	$(PY) -m pytest tests/browser $(ARGS)
@@ -171,14 +171,14 @@ build/stamps/asan: build/stamps/built
 	@cp ext/relaycore/*.py build/asan/relaycore/ && touch $@
 
 debug: build/stamps/test debug-build
-	PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" tests/unit tests/sim -m "not slow" $(ARGS)
+	PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" tests/unit tests/sim -m "not slow and not long" $(ARGS)
 
 # CPython keeps memory until it ends, so leaks are the debug twin's business; the sanitizer's runtime must come first.
 asan: build/stamps/test asan-build
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1 \
 	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
-	PYTHONPATH=.:build/asan $(PY) -m pytest -o pythonpath=". build/asan" tests/unit tests/sim -m "not slow" \
+	PYTHONPATH=.:build/asan $(PY) -m pytest -o pythonpath=". build/asan" tests/unit tests/sim -m "not slow and not long" \
 		-p no:cacheprovider --timeout 600 $(ARGS)
 
 fuzz-short: build/stamps/test debug-build

@@ -346,6 +346,7 @@ window.RTCPeerConnection = class extends Plain { constructor(c) { super({...c, i
 """
 
 
+@pytest.mark.long
 async def test_network_that_lets_no_media_through_is_named_as_the_reason() -> None:
     async with relay_process() as relay, guest(relay.origin, "Ada", room="r", script=BLOCKED_MEDIA) as ada:
         await ada.page.wait_for_selector("#preview.has-video")

@@ -19,7 +19,7 @@ def cpu_ns(pid: int) -> int:
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_an_idle_relay_uses_less_than_half_a_percent_of_a_core(workers: int) -> None:
     async with relay_process(environ={"VEIL_MEDIA_WORKERS": str(workers), "VEIL_LOG_LEVEL": "info"}) as relay:
         await asyncio.sleep(SETTLE_S)

@@ -135,6 +135,7 @@ def test_a_call_crosses_one_to_one_nat_with_only_the_advertised_port_open(tmp_pa
 @pytest.mark.browser
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(not is_possible(), reason="making network namespaces needs root")
+@pytest.mark.long
 def test_control_without_the_port_no_media_comes(tmp_path):
     seen = call(tmp_path, advertise=f'advertise_ip = "{PUBLIC}"', media_port=9)
     assert isinstance(seen, str) or all(len(frames) < 2 or min(frames) < 10 for frames in seen.values()), seen

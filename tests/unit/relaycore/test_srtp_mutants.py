@@ -11,6 +11,9 @@ import pytest
 import relaycore
 from relaycore.srtp import DEBUG_TWIN
 
+# A compiler run for each.
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 CORE = ROOT / "ext/relaycore"
 HERE = Path(__file__).parent

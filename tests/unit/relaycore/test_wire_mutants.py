@@ -10,6 +10,9 @@ import pytest
 
 import relaycore
 
+# A compiler run for each.
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 CORE = ROOT / "ext/relaycore"
 HERE = Path(__file__).parent
