@@ -56,6 +56,16 @@ ctypedef struct Counters:
     uint64_t overload_rises
     uint64_t captured              # headers kept for an operator
     uint64_t capture_missed        # nobody took them in time
+    uint64_t frames_judged         # of publications declared encrypted
+    uint64_t frames_marked         # of them, with the mark of their format
+    uint64_t frames_unmarked
+    uint64_t frames_plain          # marked, but what follows looks like the codec
+    uint64_t unannounced_dropped   # packets of SFrame before a key was announced
+    uint64_t receivers_stopped     # publications declared encrypted that were not
+    uint64_t stopped_dropped       # packets of them since
+    uint64_t frames_parsed         # of publications declared clear
+    uint64_t frames_unparsed       # of them, not their codec's, or encrypted
+    uint64_t undeclared_encryption # publications declared clear that were not
     uint64_t by_error[32]          # index = -code, reason of every dropped datagram
     uint64_t stage_ticks[6]        # by stages.STAGE_*, of sampled turns
     uint64_t stage_packets[6]

@@ -15,6 +15,8 @@ SCALARS = (
     "exported", "export_dropped_video", "export_dropped_audio", "imported", "exchange_unknown",
     "policed", "police_reserved", "shed_layers", "shed_video", "overload_rises",
     "captured", "capture_missed",
+    "frames_judged", "frames_marked", "frames_unmarked", "frames_plain", "unannounced_dropped", "receivers_stopped",
+    "stopped_dropped", "frames_parsed", "frames_unparsed", "undeclared_encryption",
 )
 
 # The struct is read as an array of 64-bit words: names and fields must agree in number.

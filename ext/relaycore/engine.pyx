@@ -14,10 +14,12 @@ from relaycore.hdrext cimport EXT_COUNT
 from relaycore.icelite cimport ICE_NO_TUPLE
 from relaycore.mailbox cimport (
     CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
+    CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
     CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_STOP, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE,
     CMD_TRANSPORT_PACING, CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, Command, EV_ACK, Event, ExtensionsCommand, Mailbox,
     SelectCommand, SrtpCommand,
 )
+from relaycore.markprobe cimport FRAMES_CLEAR, FRAMES_SFRAME, probe_announce, probe_new
 from relaycore.mirrors cimport export_add, export_remove, mirror_add, mirror_demand, mirrors_exchange, mirrors_run
 from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_put
 from relaycore.receive cimport receive_datagram
@@ -217,6 +219,25 @@ cdef int _send_datagram(Engine* e, Transport* t, const uint8_t* payload, uint32_
     return E_OK
 
 
+cdef int _set_frame_kind(Receiver* r, uint32_t kind) noexcept nogil:
+    """Once, before the first egress or export: E_STATE afterwards, unless it is the same again."""
+    if r.home != NO_INDEX or not FRAMES_CLEAR <= kind <= FRAMES_SFRAME:
+        return E_INVALID
+    if r.probe != NULL:
+        return E_OK if r.probe.kind == <int>kind else E_STATE
+    # What was forwarded so far nobody has judged.
+    if r.egress_count or r.exports:
+        return E_STATE
+    r.probe = probe_new(<int>kind)
+    return E_OK if r.probe != NULL else E_MEMORY
+
+
+cdef int _announce_keys(Receiver* r, uint64_t first_kid, uint64_t last_kid) noexcept nogil:
+    if r.probe == NULL or r.probe.kind != FRAMES_SFRAME:
+        return E_STATE
+    return probe_announce(r.probe, first_kid, last_kid)
+
+
 cdef int _select(Engine* e, Egress* g, int32_t encoding, int64_t now_ns) noexcept nogil:
     cdef Receiver* r = e.receivers[g.receiver]
     if encoding < -1 or encoding >= r.encoding_count:
@@ -336,6 +357,12 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
         if r == NULL:
             return E_UNKNOWN_STREAM
         return (export_add if c.op == CMD_RECEIVER_EXPORT else export_remove)(e, r, c.body.export.worker)
+    if c.op == CMD_RECEIVER_FORMAT:
+        r = find_receiver(e, c.body.format.receiver)
+        return E_UNKNOWN_STREAM if r == NULL else _set_frame_kind(r, c.body.format.format)
+    if c.op == CMD_RECEIVER_KEYS:
+        r = find_receiver(e, c.body.keys.receiver)
+        return E_UNKNOWN_STREAM if r == NULL else _announce_keys(r, c.body.keys.first_kid, c.body.keys.last_kid)
     if c.op == CMD_RECEIVER_REMOVE or c.op == CMD_KEYFRAME:
         r = find_receiver(e, c.body.select.receiver)
         if r == NULL:

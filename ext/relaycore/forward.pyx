@@ -85,7 +85,7 @@ cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f
     cdef bint is_wanted = False
     cdef bint starts = _starts(f)
     cdef RtpStream* s = r.encodings[f.encoding].stream
-    if s == NULL or s.ssrc != f.rtp.ssrc:
+    if s == NULL or s.ssrc != f.rtp.ssrc or r.is_stopped:
         # It waited for so long that its publisher has started over.
         return
     for i in range(r.egress_count):
@@ -220,7 +220,7 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     cdef Staged item
     cdef int64_t out_seq
     cdef uint32_t out_ts
-    if s == NULL or s.ssrc != f.rtp.ssrc:
+    if s == NULL or s.ssrc != f.rtp.ssrc or r.is_stopped:
         return
     if _starts(f):
         g.start_queued = <uint8_t>(g.start_queued & ~(1u << <uint32_t>f.encoding))

@@ -35,6 +35,8 @@ cdef enum CommandOp:
     CMD_RECEIVER_EXPORT = 17       # export: another worker has a mirror of this receiver
     CMD_RECEIVER_UNEXPORT = 18     # export
     CMD_TRANSPORT_CAPTURE = 19     # capture: headers of what passes, for a while
+    CMD_RECEIVER_FORMAT = 20       # format: how its frames are encrypted, once
+    CMD_RECEIVER_KEYS = 21         # keys: SFrame key ids its publisher has announced
 
 ctypedef struct IceCommand:
     uint8_t ufrag[64]
@@ -109,6 +111,15 @@ ctypedef struct CaptureCommand:
     int64_t duration_ns
     uint32_t records               # 0 = off
 
+ctypedef struct FormatCommand:
+    uint32_t receiver
+    uint32_t format                # markprobe.FrameKind
+
+ctypedef struct KeysCommand:
+    uint32_t receiver
+    uint64_t first_kid
+    uint64_t last_kid
+
 ctypedef union CommandBody:
     IceCommand ice
     SrtpCommand srtp
@@ -120,6 +131,8 @@ ctypedef union CommandBody:
     MirrorCommand mirror
     ExportCommand export
     CaptureCommand capture
+    FormatCommand format
+    KeysCommand keys
 
 ctypedef struct Command:
     uint32_t op
@@ -140,6 +153,8 @@ cdef enum EventKind:
     EV_EGRESS_SWITCHED = 8         # egress, encoding now forwarded
     EV_STOPPED = 9                 # the worker thread has left its loop
     EV_ICE_CHECK = 10              # transport: first authenticated check (address verified)
+    EV_RECEIVER_STOPPED = 11       # receiver, code = markprobe.StopReason: nothing of it is forwarded any more
+    EV_UNDECLARED_ENCRYPTION = 12  # receiver: declared clear, but its frames are not its codec's
 
 ctypedef struct Event:
     uint32_t kind

@@ -7,6 +7,7 @@ thread at a time may call a port. The tuples of `take_events`, by kind:
   ACK (kind, number, code) · DTLS (kind, transport, datagram) · ICE_SELECTED (kind, transport, (ip, port))
   ICE_DEAD, ICE_CHECK (kind, transport) · STREAM_BOUND (kind, receiver, encoding, ssrc)
   ENCODING_ACTIVE, ENCODING_SILENT (kind, receiver, encoding) · EGRESS_SWITCHED (kind, egress, encoding) · STOPPED (kind,)
+  RECEIVER_STOPPED (kind, receiver, reason of STOP_REASONS) · UNDECLARED_ENCRYPTION (kind, receiver)
 """
 from enum import IntEnum
 
@@ -22,13 +23,16 @@ from relaycore.errs cimport err_name
 from relaycore.hdrext cimport EXT_NONE, ext_kind_of_uri
 from relaycore.mailbox cimport (
     CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
+    CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
     CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
     CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
-    EV_ENCODING_SILENT, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STOPPED, EV_STREAM_BOUND, MAX_CNAME, MAX_CODECS,
+    EV_ENCODING_SILENT, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_RECEIVER_STOPPED, EV_STOPPED, EV_STREAM_BOUND,
+    EV_UNDECLARED_ENCRYPTION, MAX_CNAME, MAX_CODECS,
     MAX_RIDS, MAX_SSRCS, CodecEntry, Command, Event, IceCommand, Mailbox, mailbox_event_count,
     mailbox_event_fd, mailbox_queue, mailbox_reset_event_fd, mailbox_ring_command_fd, mailbox_ring_event_fd,
     mailbox_submit, mailbox_take_event,
 )
+from relaycore.markprobe cimport FRAMES_CLEAR, FRAMES_LIVEKIT, FRAMES_SFRAME, STOP_PLAINTEXT, STOP_UNMARKED
 from relaycore.slab cimport SLOT_LARGE_BYTES
 from relaycore.snapshot cimport counter_values, snapshot_arrays, snapshot_release, snapshot_reserve, stage_values
 from relaycore.srtp cimport srtp_key_bytes, srtp_salt_bytes
@@ -50,6 +54,8 @@ CODECS = {
     "opus": CODEC_OPUS, "red": CODEC_RED, "vp8": CODEC_VP8, "vp9": CODEC_VP9, "h264": CODEC_H264, "av1": CODEC_AV1,
     "other_audio": CODEC_OTHER_AUDIO, "other_video": CODEC_OTHER_VIDEO,
 }
+FRAME_FORMATS = {"clear": FRAMES_CLEAR, "livekit_gcm": FRAMES_LIVEKIT, "sframe": FRAMES_SFRAME}
+STOP_REASONS = {STOP_UNMARKED: "unmarked", STOP_PLAINTEXT: "plaintext"}
 CODEC_LIMIT = MAX_CODECS
 RID_LIMIT = MAX_RIDS
 SSRC_LIMIT = MAX_SSRCS
@@ -70,6 +76,8 @@ class EventKind(IntEnum):
     EGRESS_SWITCHED = EV_EGRESS_SWITCHED
     STOPPED = EV_STOPPED
     ICE_CHECK = EV_ICE_CHECK
+    RECEIVER_STOPPED = EV_RECEIVER_STOPPED
+    UNDECLARED_ENCRYPTION = EV_UNDECLARED_ENCRYPTION
 
 
 class MailboxFull(Exception):
@@ -318,6 +326,27 @@ cdef class CommandPort:
         c.body.receiver.ssrc_count = <uint8_t>len(ssrcs)
         return self._submit(&c)
 
+    def set_frame_format(self, receiver, frame_format):
+        """Tell once how a receiver's frames are encrypted, before its first egress: a name of FRAME_FORMATS."""
+        cdef Command c
+        self._begin(&c, CMD_RECEIVER_FORMAT)
+        _put_id(&c.body.format.receiver, "receiver", receiver)
+        if frame_format not in FRAME_FORMATS:
+            raise ValueError(f"frame format {frame_format!r} is none of {', '.join(FRAME_FORMATS)}")
+        c.body.format.format = FRAME_FORMATS[frame_format]
+        return self._submit(&c)
+
+    def announce_keys(self, receiver, first_kid, last_kid):
+        """Add SFrame key ids that frames of a receiver may carry. Until the first call its packets are dropped."""
+        cdef Command c
+        self._begin(&c, CMD_RECEIVER_KEYS)
+        _put_id(&c.body.keys.receiver, "receiver", receiver)
+        if not 0 <= first_kid <= last_kid < 1 << 64:
+            raise ValueError(f"key ids {first_kid} to {last_kid}")
+        c.body.keys.first_kid = first_kid
+        c.body.keys.last_kid = last_kid
+        return self._submit(&c)
+
     def add_mirror(self, receiver, home, is_video, encodings):
         """Make a receiver of worker `home` known here, so that it can be subscribed to. remove_receiver removes it."""
         cdef Command c
@@ -502,6 +531,10 @@ cdef class CommandPort:
             return kind, e.receiver, e.encoding
         if e.kind == EV_EGRESS_SWITCHED:
             return kind, e.egress, e.encoding
+        if e.kind == EV_RECEIVER_STOPPED:
+            return kind, e.receiver, STOP_REASONS[e.code]
+        if e.kind == EV_UNDECLARED_ENCRYPTION:
+            return kind, e.receiver
         if e.kind == EV_STOPPED:
             return (kind,)
         if e.kind == EV_ICE_DEAD or e.kind == EV_ICE_CHECK:

@@ -19,7 +19,9 @@ from relaycore.hdrext cimport (
 )
 from relaycore.icelite cimport ICE_NO_TUPLE
 from relaycore.keyframes cimport keyframe_count
-from relaycore.mailbox cimport CodecEntry
+from relaycore.history cimport source_clear
+from relaycore.mailbox cimport CodecEntry, EV_RECEIVER_STOPPED, EV_UNDECLARED_ENCRYPTION, Event
+from relaycore.markprobe cimport probe_packet, probe_waits
 from relaycore.nack cimport NackTracker, nack_received
 from relaycore.overload cimport SHED_ALL, SHED_NOT, shed_judge
 from relaycore.playout cimport gauge_loss
@@ -30,7 +32,7 @@ from relaycore.reports cimport (
 from relaycore.requests cimport is_wanted, request_keyframe
 from relaycore.routes cimport (
     Egress, Encoding, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
-    add_stream, find_by_tuple, find_stream, schedule,
+    add_stream, emit, find_by_tuple, find_stream, schedule,
 )
 from relaycore.rtp cimport RtpHeader, parse_rtp, take_rtp_padding
 from relaycore.slab cimport SLOT_LARGE_BYTES, Slot, slot_drop
@@ -396,6 +398,51 @@ cdef bint _is_shed(Engine* e, Receiver* r, PacketFacts* f, int64_t now_ns) noexc
     return False
 
 
+cdef uint8_t _tell(Engine* e, const Receiver* r, uint32_t kind, int code, int64_t now_ns) noexcept nogil:
+    """Tell the control plane of a receiver; 0 = no room, tell it again."""
+    cdef Event event
+    memset(&event, 0, sizeof(event))
+    event.kind = kind
+    event.receiver = r.id
+    event.code = code
+    event.now_ns = now_ns
+    return 1 if emit(e, &event) >= 0 else 0
+
+
+cdef void _stop_receiver(Engine* e, Receiver* r, int64_t now_ns) noexcept nogil:
+    """Forward nothing of it any more, what waits and what was kept for retransmissions included."""
+    cdef int i
+    r.is_stopped = 1
+    e.counters.receivers_stopped += 1
+    for i in range(r.encoding_count):
+        if r.encodings[i].stream != NULL and r.encodings[i].stream.history != NULL:
+            source_clear(r.encodings[i].stream.history, e.slab)
+    r.is_stop_told = _tell(e, r, EV_RECEIVER_STOPPED, r.probe.reason, now_ns)
+
+
+cdef bint _is_as_declared(Engine* e, Receiver* r, const PacketFacts* f, const uint8_t* payload, int64_t now_ns) noexcept nogil:
+    """Show a packet to the receiver's probe; false = stop."""
+    if not probe_packet(r.probe, &e.counters, f.codec, r.spec.is_video, f.encoding, &f.rtp, f.ext_seq, &f.view, payload, now_ns):
+        _stop_receiver(e, r, now_ns)
+        return False
+    if r.probe.is_undeclared and not r.is_undeclared_told:
+        r.is_undeclared_told = _tell(e, r, EV_UNDECLARED_ENCRYPTION, 0, now_ns)
+    return True
+
+
+cdef bint _is_shut(Engine* e, Receiver* r, int64_t now_ns) noexcept nogil:
+    """Whether nothing of a receiver is forwarded: it was stopped, or its sender has announced no key."""
+    if r.is_stopped:
+        e.counters.stopped_dropped += 1
+        if not r.is_stop_told:
+            r.is_stop_told = _tell(e, r, EV_RECEIVER_STOPPED, r.probe.reason, now_ns)
+        return True
+    if r.probe != NULL and probe_waits(r.probe):
+        e.counters.unannounced_dropped += 1
+        return True
+    return False
+
+
 cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int64_t now_ns) noexcept nogil:
     cdef PacketFacts* f = &e.facts[slot - e.slab.slots]
     cdef Arrived a
@@ -422,6 +469,8 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
     r = _bind_stream(e, t, f, &a, now_ns)
     if r == NULL:
         return
+    if _is_shut(e, r, now_ns):
+        return
     s = a.stream
     if s.is_repair:
         s = _take_repaired(e, r, s, slot, f)
@@ -444,6 +493,9 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
     if f.rtp.payload_bytes:
         _count_media(t, r, s, f, now_ns)
         _mark_active(e, r, s.encoding, now_ns)
+        # A repair is no news of how its sender encrypts.
+        if r.probe != NULL and s == a.stream and not _is_as_declared(e, r, f, slot.data + f.rtp.payload_offset, now_ns):
+            return
     if r.spec.is_video and _is_shed(e, r, f, now_ns):
         return
     began = stage_begin(&e.counters)

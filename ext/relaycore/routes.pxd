@@ -11,6 +11,7 @@ from relaycore.hdrext cimport ExtMap, ExtView
 from relaycore.history cimport SentLog, SourceHistory
 from relaycore.icelite cimport IceLite
 from relaycore.keyframes cimport KeyframeBudget, KeyframeLog
+from relaycore.markprobe cimport MarkProbe
 from relaycore.mailbox cimport CodecEntry, Event, IceCommand, Mailbox, MirrorCommand, ReceiverCommand, EgressCommand
 from relaycore.nack cimport NackTracker
 from relaycore.overload cimport Overload, Shedding
@@ -112,6 +113,10 @@ ctypedef struct Receiver:          # one published m-line, or a mirror of one wh
     uint32_t fanout_waiting        # packets of it among the jobs
     uint32_t home_serials[4]       # of a mirror: serials of the streams at home
     ReceiverCommand spec
+    MarkProbe* probe               # owned; NULL until the frame format is set, and of a mirror
+    uint8_t is_stopped             # declared encrypted, but it is not: nothing of it is forwarded any more
+    uint8_t is_stop_told           # to the control plane
+    uint8_t is_undeclared_told
     int32_t encoding_count
     Encoding encodings[4]
     int32_t* egresses              # owned; indices

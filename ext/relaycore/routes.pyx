@@ -335,6 +335,7 @@ cdef void _free_receiver(Engine* e, Receiver* r) noexcept nogil:
     e.free_receivers[e.free_receiver_count] = r.index
     e.free_receiver_count += 1
     free(r.exported)
+    free(r.probe)
     free(r.egresses)
     free(r)
 

@@ -24,6 +24,7 @@ ctypedef struct FrameView:
     uint8_t temporal_id
     uint8_t switch_up                  # temporal up-switch allowed here (VP8 Y, VP9 U, DD DTI 2)
     uint8_t discardable
+    uint8_t descriptor_bytes           # where the codec's own bytes begin: behind the descriptor of VP8 and VP9, else 0
     uint8_t source                     # 0 nothing known, 1 codec descriptor, 2 Dependency Descriptor
     # what a projection has to rewrite, as offsets from the payload's start; 0 bytes = absent
     uint8_t picture_id_offset

@@ -53,6 +53,7 @@ cdef int view_vp8(const uint8_t* payload, Py_ssize_t n, bint marker, FrameView* 
     if not need(n, at + 1):
         return E_SHORT
     out.source = 1
+    out.descriptor_bytes = <uint8_t>at
     out.discardable = (payload[0] >> 5) & 1
     out.end_of_frame = <uint8_t>(marker != 0)
     if payload[0] & 0x10 and payload[0] & 0x07 == 0:

@@ -87,6 +87,8 @@ cdef int view_vp9(const uint8_t* payload, Py_ssize_t n, bint marker, FrameView* 
     if not need(n, at + 1):
         return E_SHORT
     out.source = 1
+    # Longer ones (a scalability structure of many pictures) exist in theory alone: what is behind them is not judged.
+    out.descriptor_bytes = <uint8_t>min(at, 255)
     out.start_of_frame = (flags >> 3) & 1
     # The marker ends the picture and with it its last layer frame, even where the sender left E out.
     out.end_of_frame = ((flags >> 2) & 1) | <uint8_t>(marker != 0)

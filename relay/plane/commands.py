@@ -12,6 +12,7 @@ from relay.errors import VeilError
 from relaycore.worker import error_name
 
 Kind = Literal["audio", "video"]
+FrameFormat = Literal["clear", "livekit_gcm", "sframe"]
 
 # Codes of relaycore/errs.pxd that the plane raises itself, for ids it knows to be gone.
 E_UNKNOWN_TRANSPORT = -15

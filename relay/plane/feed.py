@@ -41,6 +41,12 @@ class ReceiverListener(Protocol):
     def on_encoding_active(self, encoding: int, active: bool) -> None:
         """Packets flow (again), or of video none came for 1 s; audio that pauses stays active."""
 
+    def on_stopped(self, reason: str) -> None:
+        """Declared encrypted, but its frames are not: nothing of it is forwarded any more. "unmarked" or "plaintext"."""
+
+    def on_undeclared_encryption(self) -> None:
+        """Declared clear, but for 3 s its frames were not those of its codec. Told once; it is forwarded as before."""
+
 
 class Shared:
     """Work that several wait for: a waiter's cancellation is its own, the work goes on. `on_end` hears whether it succeeded."""
@@ -211,6 +217,12 @@ class Feed:
         elif kind in (EventKind.ENCODING_ACTIVE, EventKind.ENCODING_SILENT):
             if (receiver := self.receivers.get(event[1])) is not None:
                 receiver.on_encoding_active(event[2], kind == EventKind.ENCODING_ACTIVE)
+        elif kind == EventKind.RECEIVER_STOPPED:
+            if (receiver := self.receivers.get(event[1])) is not None:
+                receiver.on_stopped(event[2])
+        elif kind == EventKind.UNDECLARED_ENCRYPTION:
+            if (receiver := self.receivers.get(event[1])) is not None:
+                receiver.on_undeclared_encryption()
         elif kind == EventKind.STOPPED and not self._stopped.done():
             self._stopped.set_result(None)
 

@@ -75,6 +75,10 @@ class Journal:
             case EventKind.ENCODING_ACTIVE | EventKind.ENCODING_SILENT:
                 what = "encoding active" if kind == EventKind.ENCODING_ACTIVE else "encoding silent"
                 self._of_receiver(about, what, encoding=event[2])
+            case EventKind.RECEIVER_STOPPED:
+                self._of_receiver(about, "stopped: declared encrypted, but it is not", reason=event[2])
+            case EventKind.UNDECLARED_ENCRYPTION:
+                self._of_receiver(about, "encrypted, but declared clear")
             case EventKind.EGRESS_SWITCHED:
                 if (owners := self._egresses.get(about)) is not None:
                     self.note(owners[0], "encoding switched", egress=about, encoding=event[2])

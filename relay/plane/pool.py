@@ -18,6 +18,7 @@ from relay.plane.commands import (
     E_UNKNOWN_STREAM,
     E_UNKNOWN_TRANSPORT,
     EgressSpec,
+    FrameFormat,
     ListenAddress,
     PlaneError,
     ReceiverSpec,
@@ -255,6 +256,23 @@ class Plane:
         removed = feed.call(feed.worker.remove_receiver, receiver)
         self._forget_receiver(receiver)
         await removed
+
+    async def set_frame_format(self, receiver: int, frame_format: FrameFormat) -> None:
+        """Tell how a receiver's frames are encrypted; fixed for its life, and told before its first egress.
+
+        All but "clear" is opaque: forwarded by descriptors and header extensions alone, and stopped when its frames do not
+        bear the format's mark (ReceiverListener.on_stopped). Errors: PlaneError, E_STATE when it is too late or another one.
+        """
+        feed = self._feed_of_receiver(receiver)
+        await feed.call(feed.worker.set_frame_format, receiver, frame_format)
+
+    async def announce_keys(self, receiver: int, first_kid: int, last_kid: int) -> None:
+        """Add SFrame key ids that a receiver's frames may carry. Until the first call its packets are dropped and counted.
+
+        Of ranges that do not touch the newest 32 count. Errors: PlaneError, E_STATE when its format is not "sframe".
+        """
+        feed = self._feed_of_receiver(receiver)
+        await feed.call(feed.worker.announce_keys, receiver, first_kid, last_kid)
 
     async def request_keyframe(self, receiver: int, encoding: int) -> None:
         """Ask the publisher for a keyframe of one encoding, within the worker's limits on such requests."""

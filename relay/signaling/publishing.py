@@ -79,6 +79,14 @@ class Carried:
         (self.active.add if active else self.active.discard)(encoding)
         self.side.encoding_changed(self, encoding, active)
 
+    def on_stopped(self, reason: str) -> None:
+        """Note that the data plane forwards nothing of it any more."""
+        log.warning("publication stopped: declared encrypted, but it is not", track=self.track_sid, reason=reason)
+
+    def on_undeclared_encryption(self) -> None:
+        """Note that it was declared clear."""
+        log.warning("publication is encrypted, but declared clear", track=self.track_sid)
+
 
 class PublisherSide:
     """Offers come one after another; each is answered once the data plane does what the answer says."""

@@ -46,6 +46,12 @@ class Listener:
     def on_encoding_active(self, encoding: int, active: bool) -> None:
         self.heard.put_nowait(("active", encoding, active))
 
+    def on_stopped(self, reason: str) -> None:
+        self.heard.put_nowait(("stopped", reason))
+
+    def on_undeclared_encryption(self) -> None:
+        self.heard.put_nowait(("undeclared",))
+
     async def next(self) -> tuple:
         return await asyncio.wait_for(self.heard.get(), 5)
 
