@@ -1,8 +1,11 @@
-"""Non-interference (DESIGN section 5): what a payload holds outside the header view decides nothing.
+"""Non-interference (DESIGN section 5): what a payload holds outside the header view decides nothing but whether to stop.
 
 A call runs once, and everything that went into the engine is written down; then other engines get the same schedule with
-the payloads' other bytes replaced. Every datagram out, its time, its receiver, every header, every RTCP packet, every event
-and counter must be the same, and every payload out must be what went in instead of the one before.
+other bytes in its payloads. Every datagram out, its time, its receiver, every header, every RTCP packet, every event and
+counter must be the same, and every payload out must be what went in instead of the one before.
+  outside  all bytes outside header and mark view are replaced: nothing may differ
+  marks    the mark view's are too, of all frames or of some: nothing may differ until a receiver is stopped, of which then
+           nothing leaves any more
 
 usage: python -m tests.sim.noninterference [--cases 10000] [--seed 1] [--no-shrink]
 """
@@ -21,10 +24,25 @@ from hypothesis import strategies as st
 
 from relaycore.port import EventKind
 from relaycore.srtp import SrtpSession
-from tests.sim.schedule import PUBLISHER, STEP_BYTES, VIDEO_EGRESSES, Call, Case, Engines, Subscriber, replay
-from tests.sim.senders import VIDEO, Sent
+from tests.sim.schedule import (
+    PUBLISHER,
+    STEP_BYTES,
+    VIDEO_EGRESSES,
+    VIDEO_RECEIVER,
+    Call,
+    Case,
+    Engines,
+    Stop,
+    Subscriber,
+    replay,
+)
+from tests.sim.senders import PLAYOUT, VIDEO, Sent
 from tests.support.payload_views import Range, descriptor_bytes, header_view, replace_outside
 from tests.support.peer import header_bytes
+
+# What the probe found out about frames: an account of its own, which decides nothing but a stop.
+PROBED = ("frames_judged", "frames_marked", "frames_unmarked", "frames_plain", "frames_parsed", "frames_unparsed",
+          "undeclared_encryption")  # fmt: skip
 
 
 class Interference(AssertionError):
@@ -38,12 +56,15 @@ def is_rtcp(datagram: bytes) -> bool:
 class Substitution:
     """Other bytes for a call's payloads, and what of the relay's output must become what."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed ^ 0x5EED)
+    def __init__(self, seed: int, what: str) -> None:
+        self.rng, self.what = random.Random(seed ^ 0x5EED), what
+        # Marks of all frames, or of about every other.
+        self.spares_some = self.rng.getrandbits(1)
         self.pairs: dict[bytes, set[bytes]] = {}
 
     def kept(self, sent: Sent, payload: bytes) -> list[Range]:
-        return header_view(sent.codec, payload)
+        spares = self.what == "outside" or (self.spares_some and self.rng.getrandbits(1))
+        return header_view(sent.codec, payload) + (sent.marks if spares else [])
 
     def __call__(self, sent: Sent) -> bytes:
         begin = sent.payload_at + sent.osn_bytes
@@ -62,8 +83,8 @@ class Substitution:
 class Judge:
     """Compares the second run with the first."""
 
-    def __init__(self, call: Call, other: Engines, pairs: dict[bytes, set[bytes]]) -> None:
-        self.call, self.other, self.pairs = call, other, pairs
+    def __init__(self, call: Call, other: Engines, pairs: dict[bytes, set[bytes]], what: str = "outside") -> None:
+        self.call, self.other, self.pairs, self.what = call, other, pairs, what
         self.by_address = {s.address: s for s in call.subscribers}
         self.sessions = {
             s.address: tuple(SrtpSession(s.peer.profile, s.peer.receive_key, s.peer.receive_salt) for _ in range(2))
@@ -74,21 +95,54 @@ class Judge:
     def check(self) -> list[dict]:
         """Return the first run's figures."""
         first, second = self.call.run, self.other
-        for one, two in zip(first.out, second.out, strict=False):
+        figures = first.figures(self.call.now_ns), second.figures(self.call.now_ns)
+        ends = len(first.out)
+        if self.what == "marks" and second.stops != first.stops:
+            stops = first.stops + second.stops
+            ends = min(stop.after for stop in stops)
+            for stop in second.stops:
+                self._stopped(stop)
+        elif len(first.out) != len(second.out):
+            raise Interference(f"{len(first.out)} datagrams became {len(second.out)}")
+        for one, two in zip(first.out[:ends], second.out, strict=False):
             if one[:3] != two[:3]:
                 raise Interference(f"{one[:3]} became {two[:3]}")
             if one[3] != two[3]:
                 self._datagrams(one[2], one[3], two[3])
-        if len(first.out) != len(second.out):
-            raise Interference(f"{len(first.out)} datagrams became {len(second.out)}")
-        figures = first.figures(self.call.now_ns), second.figures(self.call.now_ns)
-        if first.events != second.events:
-            raise Interference(f"events {first.events} became {second.events}")
+        if ends == len(first.out):
+            if first.wakes != second.wakes:
+                raise Interference("the relay wants to be woken at other times")
+            self._figures(figures)
+        return figures[0]
+
+    def _figures(self, figures: tuple[list[dict], list[dict]]) -> None:
+        events = [
+            [event for event in run.events if event[1] != EventKind.UNDECLARED_ENCRYPTION]
+            for run in (self.call.run, self.other)
+        ]
+        if events[0] != events[1]:
+            raise Interference(f"events {events[0]} became {events[1]}")
         for one, two in zip(*figures, strict=True):
             if one != two:
                 changed = {name: (value, two[name]) for name, value in one.items() if value != two[name]}
-                raise Interference(f"figures: {changed}")
-        return figures[0]
+                counters = [{name: n for name, n in f["counters"].items() if name not in PROBED} for f in (one, two)]
+                if set(changed) != {"counters"} or counters[0] != counters[1] or self._is_account_kept():
+                    raise Interference(f"figures: {changed}")
+
+    def _is_account_kept(self) -> bool:
+        """Whether the probe must have found the same: it was shown the same."""
+        return self.what == "outside" and self.call.case.frame_format != "clear"
+
+    def _stopped(self, stop: Stop) -> None:
+        """Nothing of a stopped receiver leaves. Another worker may forward what it was given before, and repeat that."""
+        later = self.other.out[stop.after :]
+        for now_ns, worker, address, datagram in later:
+            s = self.by_address.get(address)
+            if s is None or datagram[0] >> 6 != 2 or is_rtcp(datagram) or (worker and now_ns == later[0][0]):
+                continue
+            primary = s.ssrc + (0 if stop.receiver == VIDEO_RECEIVER else 2)
+            if struct.unpack_from("!I", datagram, 8)[0] in ((primary,) if worker else (primary, primary + 1)):
+                raise Interference(f"receiver {stop.receiver} was stopped, and {datagram.hex()} left")
 
     def _datagrams(self, address: tuple[str, int], one: bytes, two: bytes) -> None:
         if address == PUBLISHER or len(one) != len(two) or one[0] >> 6 != 2 or is_rtcp(one):
@@ -126,16 +180,39 @@ class Judge:
             raise Interference(f"{one.hex()} became {two.hex()}, which is not what was sent")
 
 
+# LiveKit has no format for AV1, packetisers read no SFrame in H264.
+FORMATS = sorted(
+    {(codec, "clear") for codec in VIDEO}
+    | {(codec, "livekit_gcm") for codec in ("vp8", "vp9", "h264")}
+    | {(codec, "sframe") for codec in ("vp8", "vp9", "av1")}
+)
+
+
+def _case(media: tuple[str, str], **fields) -> Case:
+    return Case(codec=media[0], frame_format=media[1], **fields)
+
+
 CASES = st.builds(
-    Case,
+    _case,
+    media=st.sampled_from(FORMATS),
     seed=st.integers(0, 2**32 - 1),
-    codec=st.sampled_from(sorted(VIDEO)),
     uses_dd=st.booleans(),
     shape=st.sampled_from(("simulcast", "simulcast", "svc", "single")),
     switches=st.integers(0, 31),
     steps=st.binary(min_size=24 * STEP_BYTES, max_size=44 * STEP_BYTES),
 )
 WANTED_SHARES = {"switch": 0.2, "rtx": 0.2, "nack": 0.2, "loss": 0.2}
+
+
+def _extension_ids(datagram: bytes) -> set[int]:
+    """The header extensions of an RTP packet in the one-byte form."""
+    if datagram[0] >> 6 != 2 or is_rtcp(datagram) or datagram[12:14] != b"\xbe\xde":
+        return set()
+    found, at = set(), 16
+    while at < header_bytes(datagram) and datagram[at]:
+        found.add(datagram[at] >> 4)
+        at += 2 + (datagram[at] & 15)
+    return found
 
 
 class Shares(Counter):
@@ -151,13 +228,20 @@ class Shares(Counter):
             if event[1] == EventKind.EGRESS_SWITCHED and event[2] in VIDEO_EGRESSES:
                 switched |= shown.get(event[2], event[3]) != event[3]
                 shown[event[2]] = event[3]
-        found = {
-            "switch": switched, "loss": call.lost > 0, "rtx": any_of("rtx_sent") or any_of("rtx_recovered"),
-            "nack": any_of("nacks_sent") or any_of("nacks_received"), "rtx up": any_of("rtx_recovered"), "rtx down": any_of("rtx_sent"),
-            "nack up": any_of("nacks_sent"), "nack down": any_of("nacks_received"), "two workers": any_of("exported"),
-            "levelling": any_of("levelling_bytes"), "shed": any_of("shed_layers") or any_of("shed_video"),
-            "padding": any_of("padding_dropped"), "keyframe asked": any_of("keyframe_requests_sent"),
+        counted = {
+            "rtx up": "rtx_recovered", "rtx down": "rtx_sent", "nack up": "nacks_sent", "nack down": "nacks_received",
+            "two workers": "exported", "levelling": "levelling_bytes", "padding": "padding_dropped", "twcc up": "feedback_sent",
+            "twcc down": "transport_feedback_received", "keyframe asked": "keyframe_requests_sent",
         }  # fmt: skip
+        found = {name: any_of(counter) for name, counter in counted.items()}
+        found |= {
+            "switch": switched,
+            "loss": call.lost > 0,
+            "rtx": found["rtx up"] or found["rtx down"],
+            "nack": found["nack up"] or found["nack down"],
+            "shed": any_of("shed_layers") or any_of("shed_video"),
+            "playout delay": any(PLAYOUT in _extension_ids(datagram) for _, _, _, datagram in call.run.out),
+        }
         self.update(name for name, is_there in found.items() if is_there)
         self["cases"] += 1
         self["packets in"] += len(call.protected)
@@ -167,7 +251,9 @@ class Shares(Counter):
         return self[name] / self["cases"]
 
     def missing(self) -> list[str]:
-        return [
+        """What the cases should have contained, and what they should not: a stop of a publication that bears its marks."""
+        false_stops = [f"{self['stopped at first']} false stops"] * bool(self["stopped at first"])
+        return false_stops + [
             f"{name}: {self.share(name):.0%}" for name, wanted in WANTED_SHARES.items() if self.share(name) < wanted
         ]
 
@@ -177,18 +263,22 @@ class Shares(Counter):
                          + [f"{name} {self.share(name):.0%}" for name in sorted(self) if name not in counts])  # fmt: skip
 
 
-def judge(case: Case, shares: Shares) -> None:
+def judge(case: Case, what: str, shares: Shares) -> None:
     """Run a case twice; Interference when the second run shows that somebody looked."""
     call = Call(case)
     call.play()
-    substitution = Substitution(case.seed)
-    judged = Judge(call, replay(call, substitution), substitution.pairs)
+    substitution = Substitution(case.seed, what)
+    other = replay(call, substitution)
+    judged = Judge(call, other, substitution.pairs, what)
     figures = judged.check()
     shares.add(call, figures, judged.compared)
+    shares["opaque"] += case.frame_format != "clear"
+    shares["stopped at first"] += bool(call.run.stops)
+    shares["stopped"] += bool(other.stops)
 
 
-def run(cases: int, *, number: int = 1, shrinks: bool = True) -> Shares:
-    """Judge so many cases; the first Interference is raised, shrunk if wanted."""
+def run(what: str, cases: int, *, number: int = 1, shrinks: bool = True) -> Shares:
+    """Judge so many cases of replacing "outside" or "marks"; the first Interference is raised, shrunk if wanted."""
     shares = Shares()
 
     @seed(number)
@@ -201,7 +291,7 @@ def run(cases: int, *, number: int = 1, shrinks: bool = True) -> Shares:
     )
     @given(CASES)
     def property(case: Case) -> None:
-        judge(case, shares)
+        judge(case, what, shares)
 
     property()
     return shares
@@ -213,17 +303,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-shrink", action="store_true")
     options = parser.parse_args()
-    began_s = time.monotonic()
-    try:
-        shares = run(options.cases, number=options.seed, shrinks=not options.no_shrink)
-    except Interference as found:
-        print(f"Interference: {found}", *getattr(found, "__notes__", ()), sep="\n")
-        sys.exit(1)
-    took_s = time.monotonic() - began_s
-    print(f"{shares}\n{took_s:.0f} s, {took_s / shares['cases'] * 1e3:.1f} ms per case")
-    if shares.missing():
-        print("too few of", *shares.missing())
-        sys.exit(1)
+    for what in ("outside", "marks"):
+        began_s = time.monotonic()
+        try:
+            shares = run(what, options.cases, number=options.seed, shrinks=not options.no_shrink)
+        except Interference as found:
+            print(f"Interference ({what}): {found}", *getattr(found, "__notes__", ()), sep="\n")
+            sys.exit(1)
+        took_s = time.monotonic() - began_s
+        print(f"{what}: {shares}\n{took_s:.0f} s, {took_s / shares['cases'] * 1e3:.1f} ms per case", flush=True)
+        if shares.missing():
+            print("not as wanted:", *shares.missing())
+            sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relaycore.exchange import WorkerExchange
+from relaycore.port import EventKind
 from relaycore.sansio import SansIoEngine
 from tests.sim.senders import DD, PLAYOUT, RIDS, SENT, TWCC, URIS, VIDEO, Encoding, Sender, Sent
 from tests.support.engine import MS, rtcp_packets
@@ -26,10 +27,13 @@ NOT_COMPARED = {"stages"}
 
 @dataclass(frozen=True)
 class Case:
-    """One call. kinds: codec, whether the sender writes a Dependency Descriptor, "simulcast", "svc" or "single"."""
+    """One call: what its video is encoded with and in which shape ("simulcast", "svc", "single"), how its frames are
+    declared encrypted, and what happens in it.
+    """
 
     seed: int
     codec: str
+    frame_format: str
     uses_dd: bool
     shape: str
     switches: int  # bits: second worker, GSO sockets, short picture ids, SRTP profile (2)
@@ -70,6 +74,14 @@ class Media:
     sent: Sent
 
 
+@dataclass(frozen=True)
+class Stop:
+    """A receiver that was stopped, and how many datagrams had gone out by then."""
+
+    receiver: int
+    after: int
+
+
 class Engines:
     """The engines of one run and what came out of them."""
 
@@ -81,6 +93,8 @@ class Engines:
             engine.takes_gso = bool(case.switches & 2)
         self.out: list[tuple[int, int, tuple[str, int], bytes]] = []
         self.events: list[tuple] = []
+        self.stops: list[Stop] = []
+        self.wakes: list[int | None] = []
 
     def poll(self, now_ns: int) -> int:
         """Let every engine do what is due; return where in `out` the new datagrams begin."""
@@ -89,11 +103,13 @@ class Engines:
             for i, engine in enumerate(self.engines):
                 self.out += [(now_ns, i, address, datagram) for datagram, address in engine.poll(now_ns)]
             if len(self.engines) == 1 or not any(engine.has_mail for engine in self.engines):
+                self.wakes += [engine.next_ns for engine in self.engines]
                 return before
 
     def take_events(self) -> list[tuple]:
         fresh = [(i, *event) for i, engine in enumerate(self.engines) for event in engine.take_events(10_000)]
         self.events += fresh
+        self.stops += [Stop(event[2], len(self.out)) for event in fresh if event[1] == EventKind.RECEIVER_STOPPED]
         return fresh
 
     def figures(self, now_ns: int) -> list[dict]:
@@ -122,11 +138,20 @@ class Call:
         self.held: list[int] = []
         self.asked: list[tuple[int, int]] = []
         self.lost = self.switched = 0
+        kid = case.seed & (0xFFFF if case.seed & 1 << 31 else 7)
         spatial = 3 if case.shape == "svc" and case.codec in ("vp9", "av1") else 1
         self.video = Sender(
-            self.rng, case.codec, "0", case.uses_dd, case.shape == "simulcast", spatial, bool(case.switches & 4)
+            self.rng,
+            case.codec,
+            "0",
+            case.uses_dd,
+            case.shape == "simulcast",
+            spatial,
+            bool(case.switches & 4),
+            case.frame_format,
+            kid,
         )
-        self.audio = Sender(self.rng, "opus", "1")
+        self.audio = Sender(self.rng, "opus", "1", frame_format=case.frame_format, kid=kid)
         self._connect()
 
     # --- into the engines, and into the record ------------------------------------------------------------------------
@@ -155,9 +180,12 @@ class Call:
         """Give the relay a packet; what it does about it comes with the next poll, so that a frame's packets meet."""
         self.record.append(("deliver", self.now_ns, number))
         self.run.engines[0].receive(self.protected[number], PUBLISHER, self.now_ns)
+        self.run.take_events()
 
     def _poll(self) -> None:
-        for _, _, address, datagram in self.run.out[self.run.poll(self.now_ns) :]:
+        before = self.run.poll(self.now_ns)
+        self.run.take_events()
+        for _, _, address, datagram in self.run.out[before:]:
             if address == PUBLISHER:
                 self._heed(datagram)
             elif datagram[0] >> 6 == 2 and not 192 <= datagram[1] <= 223:
@@ -194,6 +222,10 @@ class Call:
         codecs = tuple((number, name, 90_000, number + 1) for name, number in VIDEO.items())
         self.command(0, "add_receiver", 1, VIDEO_RECEIVER, True, "0", codecs, rids, ssrcs, repairs)
         self.command(0, "add_receiver", 1, AUDIO_RECEIVER, False, "1", ((111, "opus", 48_000, None),), (), ())
+        for receiver in (VIDEO_RECEIVER, AUDIO_RECEIVER):
+            self.command(0, "set_frame_format", receiver, case.frame_format)
+            if case.frame_format == "sframe":
+                self.command(0, "announce_keys", receiver, self.video.kid, self.video.kid + 1)
         for worker in range(1, case.workers):
             for receiver, is_video in ((VIDEO_RECEIVER, True), (AUDIO_RECEIVER, False)):
                 self.command(worker, "add_mirror", receiver, 0, is_video, max(1, len(rids)) if is_video else 1)
@@ -312,7 +344,7 @@ class Call:
             self._rtcp(s, struct.pack("!BBHII", 0x81, 205, 3, 1, s.ssrc) + items)
 
     def complain(self, a: int, b: int, fate: int) -> None:
-        """Reports and requests of a subscriber: PLI, a receiver report, REMB."""
+        """Reports and requests of a subscriber: PLI, REMB, transport-wide feedback, a receiver report."""
         s = self.subscribers[a % len(self.subscribers)]
         if b & 3 == 0:
             self._rtcp(s, struct.pack("!BBHII", 0x81, 206, 2, 1, s.ssrc))
@@ -322,10 +354,14 @@ class Call:
                 struct.pack("!BBHIIBBBB", 0x8F, 206, 5, 1, 0, 0x52, 0x45, 0x4D, 0x42)
                 + struct.pack("!BBHI", 1, 6, 0xC000 | fate, s.ssrc),
             )
+        elif b & 3 == 2:
+            # 6 packets, 250 us after each other.
+            numbers = struct.pack("!HHI", a, 6, fate << 8 | b) + b"\x20\x06" + b"\x01" * 6
+            self._rtcp(s, struct.pack("!BBHII", 0x8F, 205, 6, 1, s.ssrc) + numbers)
         else:
             highest = s.numbers[-1] if s.numbers else 0
-            block = struct.pack("!IBBHHIIII", s.ssrc, fate, 0, 0, 0, highest, a, 0, 0)
-            self._rtcp(s, struct.pack("!BBHI", 0x81, 201, 7, 1) + block[:24])
+            block = struct.pack("!IBBHIIII", s.ssrc, fate, 0, 0, highest, a, 0, 0)
+            self._rtcp(s, struct.pack("!BBHI", 0x81, 201, 7, 1) + block)
 
     def report(self, a: int, b: int, fate: int) -> None:
         for sender in (self.video, self.audio):
@@ -354,7 +390,8 @@ class Call:
             self.command(s.engine, "set_pacing", s.transport, 0 if fate & 1 else 200_000 + 10_000 * fate)
         elif a & 3 == 2:
             self.command(0, "request_keyframe", VIDEO_RECEIVER, b % len(self.video.encodings))
-        else:
+        elif self.case.frame_format == "clear":
+            # Cut short; of a publication declared encrypted many of these would be a stop.
             sent = self.video.frame(self._encoding(b), self.now_ns, 1, 30, key=bool(b & 16))[0]
             sent.packet = sent.packet[: sent.payload_at + fate % 12]
             self._send([sent], 0)
@@ -406,15 +443,16 @@ def replay(call: Call, substitute: Callable[[Sent], bytes]) -> Engines:
             protected.append(peer.protect(substitute(entry[1].sent)))
             continue
         now_ns = entry[1]
-        if kind == "feel":
-            run.engines[0].feel(entry[2], now_ns)
-            continue
         if kind == "deliver":
             run.engines[0].receive(protected[entry[2]], PUBLISHER, now_ns)
-            continue
-        if kind == "raw":
-            run.engines[entry[2]].receive(entry[3], entry[4], now_ns)
-        elif kind == "command":
-            getattr(run.engines[entry[2]], entry[3])(*entry[4])
-        run.poll(now_ns)
+        elif kind == "feel":
+            run.engines[0].feel(entry[2], now_ns)
+        else:
+            if kind == "raw":
+                run.engines[entry[2]].receive(entry[3], entry[4], now_ns)
+            elif kind == "command":
+                getattr(run.engines[entry[2]], entry[3])(*entry[4])
+            run.poll(now_ns)
+        # When a receiver was stopped is the one thing that may differ.
+        run.take_events()
     return run

@@ -1,6 +1,7 @@
 """Senders of every codec whose frames are bytes of chance behind true descriptors, with or without a Dependency Descriptor.
 
-What a frame holds is of no concern to the relay; what stands in front of it is what a browser writes.
+What a frame holds is of no concern to the relay; what stands in front of it is what a browser writes, and so are the marks
+of the frame formats: LiveKit's last 14 bytes, SFrame's header (behind VP8's clear byte, in AV1's wrapper).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from tests.support.depdesc_writer import Descriptor, Structure, Template, write_depdesc
+from tests.support.payload_views import Range, mark_views
 
 MID, RID, RRID, TWCC, LEVEL, DD, SENT, PLAYOUT, OFFSET, CAPTURE = range(1, 11)
 URIS = {
@@ -83,15 +85,35 @@ def extension_block(elements: dict[int, bytes]) -> bytes:
     return struct.pack("!HH", 0xBEDE if short else 0x1000, len(body) // 4) + body
 
 
+def sframe_header(kid: int, ctr: int) -> bytes:
+    """RFC 9605 section 4.3."""
+
+    def field_of(number: int) -> tuple[int, bytes]:
+        body = number.to_bytes((number.bit_length() + 7) // 8, "big")
+        return (number, b"") if number < 8 else (8 | len(body) - 1, body)
+
+    (k, kid_bytes), (c, ctr_bytes) = field_of(kid), field_of(ctr)
+    return bytes([k << 4 | c]) + kid_bytes + ctr_bytes
+
+
+def escaped(data: bytes) -> bytes:
+    """With emulation prevention (ITU-T H.264 section 7.4.1)."""
+    out = bytearray()
+    for byte in data:
+        if byte <= 3 and out[-2:] == b"\0\0":
+            out.append(3)
+        out.append(byte)
+    return bytes(out)
+
+
 @dataclass
 class Sent:
-    """One packet as its sender made it; payload_at is where its payload begins."""
+    """One packet as its sender made it; payload_at is where its payload begins, marks is its part of the mark view."""
 
     packet: bytes
     payload_at: int
     codec: str
-    starts_frame: bool = False
-    ends_frame: bool = False
+    marks: list[Range] = field(default_factory=list)
     osn_bytes: int = 0  # of a retransmission: the number in front of the payload
     padding: int = 0
 
@@ -121,6 +143,9 @@ class Sender:
     uses_rids: bool = True
     spatial: int = 1
     short_picture_id: bool = False
+    frame_format: str = "clear"
+    kid: int = 0
+    ctr: int = 0
     frame_number: int = 0
     twcc: int = 0
     encodings: list[Encoding] = field(default_factory=list)
@@ -230,9 +255,7 @@ class Sender:
     def _payload(self, encoding: Encoding, key: bool, tid: int, sid: int, body: bytes, index: int, count: int) -> bytes:
         first, last = index == 0, index == count - 1
         if self.codec == "vp8":
-            # The first byte of the frame is clear in every frame format.
-            clear = bytes([self.rng.getrandbits(8) & 0xFE | (not key)]) if first else b""
-            return self._vp8(encoding, key, tid, first) + clear + body
+            return self._vp8(encoding, key, tid, first) + body
         if self.codec == "vp9":
             return self._vp9(encoding, key, tid, sid, first, last) + body
         if self.codec == "av1":
@@ -241,7 +264,7 @@ class Sender:
                     [
                         (0 if first else 0x80)
                         | (0 if last else 0x40)
-                        | 0x10
+                        | (0x20 if key and first and self.frame_format == "sframe" else 0x10)
                         | (0x08 if key and first and sid == 0 else 0)
                     ]
                 )
@@ -251,15 +274,41 @@ class Sender:
 
     # --- packets ------------------------------------------------------------------------------------------------------
 
+    def _bodies(self, encoding: Encoding, ts: int, count: int, size: int, key: bool) -> list[bytes]:
+        """One frame in `count` pieces: bytes of chance, its clear byte and its mark."""
+        pieces = [self.rng.randbytes(max(1, size - 7 * index)) for index in range(count)]
+        if self.frame_format == "sframe":
+            self.ctr += 1
+            # AV1: an empty sequence header in front of a keyframe, then one OBU around the frame, both without sizes.
+            wrapper = (b"\x02\x08\x00\x30" if key else b"\x30") if self.codec == "av1" else b""
+            pieces[0] = wrapper + sframe_header(self.kid, self.ctr) + pieces[0]
+        if self.codec == "vp8":
+            pieces[0] = bytes([self.rng.getrandbits(8) & 0xFE | (not key)]) + pieces[0]
+        if self.frame_format == "livekit_gcm":
+            mark = struct.pack("!II", encoding.ssrc, ts) + self.rng.randbytes(4) + bytes([12, self.kid & 15])
+            if self.codec == "h264":
+                pieces[-1] = escaped(pieces[-1] + mark)
+            else:
+                # The mark may lie across two packets.
+                early = self.rng.randrange(14) if count > 1 and self.rng.getrandbits(1) else 0
+                pieces[-1] += mark
+                if early:
+                    whole = pieces[-2] + pieces[-1]
+                    pieces[-2:] = whole[: early - 14], whole[early - 14 :]
+        return pieces
+
     def frame(self, encoding: Encoding, now_ns: int, count: int, size: int, *, key: bool) -> list[Sent]:
         """The packets of one picture: a frame for each spatial layer."""
         key = key or encoding.keyframe_wanted
         encoding.keyframe_wanted = False
         tid = 0 if key else (0, 2, 1, 2)[encoding.frames % 4]
+        ts = self.rtp_ts(encoding, now_ns)
         found = []
         for sid in range(self.spatial):
-            for index in range(count):
-                body = self.rng.randbytes(max(1, size - 7 * index))
+            bodies = self._bodies(encoding, ts, count, size, key)
+            payloads = [self._payload(encoding, key, tid, sid, body, i, count) for i, body in enumerate(bodies)]
+            marks = mark_views(self.codec, self.frame_format, payloads)
+            for index, payload in enumerate(payloads):
                 elements = self._elements(encoding)
                 if self.uses_dd:
                     template = 4 * sid + (0 if key else 1 + tid)
@@ -275,11 +324,10 @@ class Sender:
                 if encoding.packets % 16 == 0:
                     elements[CAPTURE] = self.rng.randbytes(8)
                 marker = index == count - 1 and sid == self.spatial - 1
-                payload = self._payload(encoding, key, tid, sid, body, index, count)
                 seq = encoding.seq & 0xFFFF
-                packet, at = self._packet(encoding, self.rtp_ts(encoding, now_ns), marker, payload, elements)
+                packet, at = self._packet(encoding, ts, marker, payload, elements)
                 encoding.packets += 1
-                sent = encoding.kept[seq] = Sent(packet, at, self.codec, index == 0, index == count - 1)
+                sent = encoding.kept[seq] = Sent(packet, at, self.codec, marks[index])
                 found.append(sent)
             self.frame_number += 1
         encoding.frames += 1
@@ -288,12 +336,12 @@ class Sender:
 
     def audio(self, now_ns: int, size: int) -> Sent:
         encoding = self.encodings[0]
+        ts = self.rtp_ts(encoding, now_ns)
         elements = self._elements(encoding) | {LEVEL: self.rng.randbytes(1)}
-        packet, at = self._packet(
-            encoding, self.rtp_ts(encoding, now_ns), encoding.packets == 0, self.rng.randbytes(size), elements
-        )
+        payload = self._bodies(encoding, ts, 1, size, False)[0]
+        packet, at = self._packet(encoding, ts, encoding.packets == 0, payload, elements)
         encoding.packets += 1
-        return Sent(packet, at, self.codec, True, True)
+        return Sent(packet, at, self.codec, mark_views(self.codec, self.frame_format, [payload])[0])
 
     def retransmission(self, encoding: Encoding, seq: int) -> Sent | None:
         """RFC 4588: the number it had, then the payload it had."""
@@ -312,7 +360,7 @@ class Sender:
             seq=encoding.rtx_seq,
             payload_type=self.payload_type + 1,
         )
-        return Sent(packet, at, self.codec, original.starts_frame, original.ends_frame, osn_bytes=2)
+        return Sent(packet, at, self.codec, original.marks, osn_bytes=2)
 
     def _dd_of(self, original: Sent) -> dict[int, bytes]:
         """A repair says again what its original said."""

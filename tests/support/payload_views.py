@@ -2,7 +2,9 @@
 
 DESIGN section 5, "header view": the RTP-level descriptor (VP8: RFC 7741 section 4.2, VP9: RFC 9628 section 4.2, AV1: its
 aggregation header byte, H264: NAL, FU and STAP-A headers of RFC 6184 section 5) and the first byte of a VP8 frame.
-Everything else of a payload is the sender's, encrypted or not. A payload that ends inside its descriptor is all descriptor.
+A payload that ends inside its descriptor is all descriptor. The "mark view" of a frame declared encrypted: its first 16
+bytes; LiveKit: its last 14 bytes, of H264 its last 24 with emulation prevention; SFrame: its header (RFC 9605 section 4.3)
+behind VP8's clear byte or in AV1's wrapper. Everything else is the sender's.
 """
 
 from __future__ import annotations
@@ -91,6 +93,43 @@ def header_view(codec: str, payload: bytes) -> list[Range]:
     if codec == "h264":
         return _h264(payload)
     return []
+
+
+def _sframe_end(codec: str, payload: bytes) -> int:
+    """Where SFrame's header ends in a frame's first payload, counted from the payload's start."""
+    at = descriptor_bytes(codec, payload)
+    if codec == "vp8":
+        at += 1
+    elif codec == "av1":
+        # The last OBU has no size of its own: those before it have.
+        at = 1
+        for _ in range((payload[0] >> 4 & 3) - 1):
+            at += 1 + payload[at]
+        at += 1
+    kid, ctr = payload[at] >> 4, payload[at] & 15
+    return at + 1 + sum(field - 7 for field in (kid, ctr) if field > 7)
+
+
+def mark_views(codec: str, frame_format: str, payloads: list[bytes]) -> list[list[Range]]:
+    """The mark view of one frame by packet, whose payloads are given whole: as ranges [from, to) in each of them."""
+    found: list[list[Range]] = [[] for _ in payloads]
+    if frame_format == "clear":
+        return found
+    begins = [1 if codec == "av1" else descriptor_bytes(codec, payload) for payload in payloads]
+    left = 16
+    for ranges, payload, begin in zip(found, payloads, begins, strict=True):
+        if left > 0:
+            ranges.append((begin, begin + left))
+            left -= len(payload) - begin
+    if frame_format == "sframe":
+        found[0].append((begins[0], _sframe_end(codec, payloads[0])))
+        return found
+    left = 24 if codec == "h264" else 14
+    for ranges, payload, begin in zip(reversed(found), reversed(payloads), reversed(begins), strict=True):
+        if left > 0:
+            ranges.append((max(begin, len(payload) - left), len(payload)))
+            left -= len(payload) - begin
+    return found
 
 
 def replace_outside(payload: bytes, other: bytes, kept: list[Range]) -> bytes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.payload_views import descriptor_bytes, header_view, replace_outside
+from tests.support.payload_views import descriptor_bytes, header_view, mark_views, replace_outside
 
 
 def kept(codec: str, payload: str) -> str:
@@ -52,3 +52,36 @@ def test_descriptors_end_before_the_clear_byte():
 def test_a_replacement_keeps_what_is_kept():
     assert replace_outside(b"abcdef", b"ABCDEF", [(0, 1), (3, 5)]) == b"aBCdeF"
     assert replace_outside(b"ab", b"AB", [(0, 9)]) == b"ab"
+
+
+def marks(codec: str, frame_format: str, *sizes: int, first: bytes = b"") -> list[list[int]]:
+    """Numbers of the payloads' bytes in a frame's mark view."""
+    payloads = [bytes(size) for size in sizes]
+    payloads[0] = first + payloads[0][len(first) :]
+    views = mark_views(codec, frame_format, payloads)
+    return [
+        sorted({i for begin, end in view for i in range(begin, min(end, size))})
+        for view, size in zip(views, sizes, strict=True)
+    ]
+
+
+def test_the_mark_of_livekit_is_the_first_16_and_the_last_14_bytes():
+    assert marks("opus", "livekit_gcm", 60) == [[*range(16), *range(46, 60)]]
+    # Behind VP8's descriptor of one byte, over two packets at either end.
+    assert marks("vp8", "livekit_gcm", 11, 50, 30, 5, first=b"\x10") == [
+        [*range(1, 11)],
+        [*range(1, 7)],
+        [*range(20, 30)],
+        [*range(1, 5)],
+    ]
+    assert marks("h264", "livekit_gcm", 100, 60) == [[*range(16)], [*range(36, 60)]]
+
+
+def test_the_mark_of_sframe_is_its_header_where_the_codec_puts_it():
+    # Eight bytes of KID and of CTR, behind VP8's descriptor and clear byte.
+    assert marks("vp8", "sframe", 60, first=b"\x10\x00\xff") == [[*range(1, 19)]]
+    assert marks("vp9", "sframe", 60, first=b"\x00\xff") == [[*range(1, 18)]]
+    # AV1: the empty sequence header and the OBU's own byte go before it.
+    assert marks("av1", "sframe", 60, first=b"\x28\x02\x08\x00\x30\xff") == [[*range(1, 22)]]
+    assert marks("av1", "sframe", 60, 60, first=b"\x10\x30\x00") == [[*range(1, 17)], []]
+    assert marks("vp8", "clear", 60) == [[]]
