@@ -97,19 +97,19 @@ class Judge:
         first, second = self.call.run, self.other
         figures = first.figures(self.call.now_ns), second.figures(self.call.now_ns)
         ends = len(first.out)
-        if self.what == "marks" and second.stops != first.stops:
-            stops = first.stops + second.stops
-            ends = min(stop.after for stop in stops)
+        is_stopped = self.what == "marks" and second.stops != first.stops
+        if is_stopped:
+            ends = min(stop.after for stop in first.stops + second.stops)
             for stop in second.stops:
                 self._stopped(stop)
-        elif len(first.out) != len(second.out):
-            raise Interference(f"{len(first.out)} datagrams became {len(second.out)}")
+        elif ends != len(second.out):
+            raise Interference(f"{ends} datagrams became {len(second.out)}")
         for one, two in zip(first.out[:ends], second.out, strict=False):
             if one[:3] != two[:3]:
                 raise Interference(f"{one[:3]} became {two[:3]}")
             if one[3] != two[3]:
                 self._datagrams(one[2], one[3], two[3])
-        if ends == len(first.out):
+        if not is_stopped:
             if first.wakes != second.wakes:
                 raise Interference("the relay wants to be woken at other times")
             self._figures(figures)
