@@ -18,7 +18,7 @@ from tests.support.peer import MediaPeer
 
 PUBLISHER = ("192.0.2.1", 40_000)
 VIDEO_RECEIVER, AUDIO_RECEIVER = 10, 11
-VIDEO_EGRESSES, AUDIO_EGRESSES = (100, 101, 102), (200, 201, 202)
+VIDEO_EGRESSES, AUDIO_EGRESSES = (100, 101, 102, 103), (200, 201, 202, 203)
 STEP_BYTES = 4
 CHECK_NS = 1_500 * MS
 # Cost in machine time.
@@ -57,6 +57,7 @@ class Subscriber:
     has_dd: bool
     codecs: dict[int, str]  # by payload type that this subscriber takes
     numbers: list[int] = field(default_factory=list)
+    has_joined: bool = False
 
     @property
     def address(self) -> tuple[str, int]:
@@ -214,6 +215,8 @@ class Call:
             Subscriber(2, 0, MediaPeer(self.rng, case.profile), True, True, {}),
             Subscriber(3, 0, MediaPeer(self.rng, case.profile), False, False, {}),
             Subscriber(4, case.workers - 1, MediaPeer(self.rng, case.profile), True, case.seed & 1 == 0, {}),
+            # Comes later.
+            Subscriber(5, case.workers - 1, MediaPeer(self.rng, case.profile), True, case.seed & 2 == 0, {}),
         ]
         self._transport(0, 1, self.peer, URIS)
         rids = RIDS if self.video.uses_rids else ()
@@ -239,36 +242,18 @@ class Call:
                 {uri: n for uri, n in URIS.items() if n not in left_out and (i or n != TWCC)},
             )
             s.codecs = {number - 60 + 2 * i: name for name, number in VIDEO.items()} | {120: "opus"}
-            wanted = tuple(
-                (n, name, 90_000, n + 1 if s.has_rtx else None) for n, name in s.codecs.items() if name != "opus"
-            )
-            self.command(
-                s.engine,
-                "add_egress",
-                s.transport,
-                VIDEO_EGRESSES[i],
-                VIDEO_RECEIVER,
-                s.ssrc,
-                s.ssrc + 1 if s.has_rtx else None,
-                "5",
-                wanted,
-                "c",
-                0,
-            )
-            self.command(
-                s.engine,
-                "add_egress",
-                s.transport,
-                AUDIO_EGRESSES[i],
-                AUDIO_RECEIVER,
-                s.ssrc + 2,
-                None,
-                "6",
-                ((120, "opus", 48_000, None),),
-                "c",
-                0,
-            )
+        for s in self.subscribers[:-1]:
+            self._subscribe(s)
         self._check()
+
+    def _subscribe(self, s: Subscriber) -> None:
+        s.has_joined = True
+        i = self.subscribers.index(s)
+        takes = [(n, name, 90_000, n + 1 if s.has_rtx else None) for n, name in s.codecs.items() if name != "opus"]
+        video = VIDEO_EGRESSES[i], VIDEO_RECEIVER, s.ssrc, s.ssrc + 1 if s.has_rtx else None, "5", tuple(takes), "c", 0
+        self.command(s.engine, "add_egress", s.transport, *video)
+        audio = AUDIO_EGRESSES[i], AUDIO_RECEIVER, s.ssrc + 2, None, "6", ((120, "opus", 48_000, None),), "c", 0
+        self.command(s.engine, "add_egress", s.transport, *audio)
 
     def _transport(self, engine: int, transport: int, peer: MediaPeer, uris: dict[str, int]) -> None:
         self.command(engine, "add_transport", transport, peer.ufrag, peer.password)
@@ -328,6 +313,8 @@ class Call:
 
     def select(self, a: int, b: int, fate: int) -> None:
         i = a % len(self.subscribers)
+        if not self.subscribers[i].has_joined:
+            self._subscribe(self.subscribers[i])
         wanted = None if b & 15 == 15 else b % len(self.video.encodings)
         self.command(self.subscribers[i].engine, "select_encoding", VIDEO_EGRESSES[i], wanted)
         if wanted is not None and b & 0x30:
@@ -386,7 +373,7 @@ class Call:
                 self.feel(0 if b & 1 else (100 + b) * MS)
                 self.advance(250 if b & 1 else 41)
         elif a & 3 == 1:
-            s = self.subscribers[b % 3]
+            s = self.subscribers[b % len(self.subscribers)]
             self.command(s.engine, "set_pacing", s.transport, 0 if fate & 1 else 200_000 + 10_000 * fate)
         elif a & 3 == 2:
             self.command(0, "request_keyframe", VIDEO_RECEIVER, b % len(self.video.encodings))
@@ -429,6 +416,8 @@ class Call:
             self.OPS[what % len(self.OPS)](self, a, b, fate)
             self.advance(1 + (what >> 5))
         self.advance(60)
+        refused = [event for event in self.run.events if event[1] == EventKind.ACK and event[3] < 0]
+        assert not refused, refused
 
 
 def replay(call: Call, substitute: Callable[[Sent], bytes]) -> Engines:
