@@ -24,6 +24,7 @@ from relay.clock import wall_s
 from relay.config import DEV_KEY, DEV_SECRET, ApiKey, Config, load
 from relay.errors import ConfigError, VeilError
 from relay.version import version
+from relay.webverify import verify
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -36,9 +37,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 token_app = typer.Typer(help="Make what lets people in.", no_args_is_help=True)
+web_app = typer.Typer(help="The built-in web client.", no_args_is_help=True)
 keys_app = typer.Typer(help="Make key pairs that sign tokens.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 app.add_typer(keys_app, name="keys")
+app.add_typer(web_app, name="web")
 
 ConfigOption = Annotated[
     Path | None,
@@ -195,6 +198,28 @@ def keys_new(
     typer.echo("[[keys]]")
     for item in dataclasses.fields(pair):
         typer.echo(f'{item.name} = "{getattr(pair, item.name)}"')
+
+
+@web_app.command("verify")
+def web_verify(
+    url: Annotated[str, typer.Argument(help="Where the client is served, such as https://calls.example.com.")],
+) -> None:
+    """Compare the web client that an address serves with this version's, file by file; ends with 1 when it differs."""
+    from relay.signaling.web_files import hashes
+
+    verdict = verify(url, hashes())
+    for what, names in (
+        ("differs", verdict.differing),
+        ("missing", verdict.missing),
+        ("not part of it", verdict.extra),
+    ):
+        for name in names:
+            typer.echo(f"{what}: {name}")
+    if verdict.is_same:
+        typer.echo(f"{len(verdict.same)} files are those of veil {version()}.")
+        return
+    typer.echo(f"This is not the web client of veil {version()}.")
+    raise typer.Exit(EXIT_FAILED)
 
 
 @app.command("version")

@@ -5,11 +5,15 @@ origin's own scripts and nothing inline: what the page loaded is what was shippe
 """
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+
+from relay.version import version
+from relay.webverify import HASHES
 
 FOLDER = Path(__file__).parent.parent / "web"
 TYPES = {
@@ -42,18 +46,29 @@ class File:
     etag: str
 
 
+def bundle(folder: Path = FOLDER) -> dict[str, bytes]:
+    """Return the files of the client by their names below its folder, sorted."""
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else ()
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths if p.suffix in TYPES and p.is_file()}
+
+
+def hashes(folder: Path = FOLDER) -> dict[str, str]:
+    """Return the SHA-256 of each file, in hex, by name: what `veil web verify` compares."""
+    return {name: hashlib.sha256(body).hexdigest() for name, body in bundle(folder).items()}
+
+
 class WebFiles:
-    """The files of the built-in client by URL path."""
+    """The files of the built-in client by URL path, and the list of their hashes."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        self._files: dict[str, File] = {}
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-            content_type = TYPES.get(path.suffix)
-            if content_type is None or not path.is_file():
-                continue
-            body = path.read_bytes()
-            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            self._files["/" + path.relative_to(folder).as_posix()] = File(body, content_type, etag)
+        files = bundle(folder)
+        if files:
+            listed = {"version": version(), "files": hashes(folder)}
+            files[HASHES] = (json.dumps(listed, indent=1) + "\n").encode()
+        self._files = {
+            f"/{name}": File(body, TYPES[Path(name).suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+            for name, body in files.items()
+        }
 
     def respond(self, request: web.Request) -> web.Response | None:
         """Return the file of this path, None when there is none.  `/` and `/i/…` are the page itself."""

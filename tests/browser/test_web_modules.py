@@ -148,6 +148,7 @@ DECODE = """async (packets) => {
   return packets.map((packet) => {
     const read = decodePacket(bytes(packet).buffer);
     if (read?.user) read.user.payload = text(read.user.payload);
+    for (const name of ["iv", "value"]) if (read?.encrypted) read.encrypted[name] = text(read.encrypted[name]);
     return read;
   });
 }"""
@@ -158,6 +159,7 @@ ENCODE = """async (packets) => {
   const text = (bytes) => { let out = ""; for (const byte of bytes) out += String.fromCharCode(byte); return btoa(out); };
   return packets.map((packet) => {
     if (packet.user) packet.user.payload = bytes(packet.user.payload);
+    for (const name of ["iv", "value"]) if (packet.encrypted) packet.encrypted[name] = bytes(packet.encrypted[name]);
     return text(encodePacket(packet));
   });
 }"""
@@ -175,11 +177,15 @@ async def test_data_packets_agree_with_protocol_buffers_both_ways(rng: random.Ra
         assert read["destinationIdentities"] == list(packet.destination_identities)
         assert read["sequence"] == packet.sequence
         back = models.DataPacket.FromString(base64.b64decode(written))
-        assert back.WhichOneof("value") == (packet.WhichOneof("value") if read["user"] or read["chat"] else None)
+        assert back.WhichOneof("value") == (
+            packet.WhichOneof("value") if read["user"] or read["chat"] or read["encrypted"] else None
+        )
         if packet.HasField("user"):
             assert base64.b64decode(read["user"]["payload"]) == packet.user.payload == back.user.payload
             assert read["user"]["topic"] == packet.user.topic == back.user.topic
             assert read["user"]["destinationIdentities"] == list(back.user.destination_identities)
+        if packet.HasField("encrypted_packet"):
+            assert back.encrypted_packet == packet.encrypted_packet
         if packet.HasField("chat_message"):
             assert read["chat"]["message"] == packet.chat_message.message == back.chat_message.message
             assert read["chat"]["timestamp"] == packet.chat_message.timestamp == back.chat_message.timestamp

@@ -1,6 +1,6 @@
 /** Text messages in a call: LiveKit's chat_message in reliable data packets; user packets of topic "chat" are read too. */
 
-import { decodePacket, encodePacket } from "./datapacket.js";
+import { decodePacket, decodePayload, encodePacket, encodePayload } from "./datapacket.js";
 
 export const MAX_CHARACTERS = 2000;
 const TOPICS = ["chat", "lk-chat-topic"];
@@ -11,6 +11,8 @@ export class Chat {
   #send;
   #sequence = 0;
   #lastSequence = new Map();
+  #turn = Promise.resolve(); // Sealing takes a moment; messages keep their order.
+  e2ee = null; // Of the present connection; with its secret, every message is sealed.
 
   constructor(store, send) {
     this.#store = store;
@@ -22,15 +24,34 @@ export class Chat {
     const message = text.trim().slice(0, MAX_CHARACTERS);
     if (!message) return;
     const chat = { id: messageId(), timestamp: Date.now(), message };
-    this.#send(encodePacket({ kind: "RELIABLE", sequence: ++this.#sequence, chat }));
-    const { me, name } = this.#store.state;
+    const { me, name, identity } = this.#store.state;
+    const { e2ee } = this;
+    this.#turn = this.#turn.then(async () => {
+      const content = e2ee?.isOn ? { encrypted: await e2ee.sealData(identity, encodePayload({ chat })) } : { chat };
+      this.#send(encodePacket({ kind: "RELIABLE", sequence: ++this.#sequence, ...content }));
+    });
     this.#add({ id: chat.id, from: me, name, text: message, atMs: chat.timestamp, isMine: true });
   }
 
   /** Take the bytes of a data channel message; the relay has written the true sender into them. */
   onData(data, participants) {
     const packet = data instanceof ArrayBuffer ? decodePacket(data) : null;
-    const text = packet && textOf(packet);
+    if (!packet) return;
+    const { e2ee } = this;
+    this.#turn = this.#turn.then(async () => {
+      if (packet.encrypted) {
+        const payload = await e2ee?.openData(packet.participantIdentity, packet.encrypted);
+        Object.assign(packet, payload ? decodePayload(payload) : {});
+      } else if (e2ee?.isOn) {
+        // In an encrypted call a clear message may be the relay's own.
+        return;
+      }
+      this.#take(packet, participants);
+    });
+  }
+
+  #take(packet, participants) {
+    const text = textOf(packet);
     if (!text) return;
     // Packets may be repeated after a reconnect of the sender.
     const { participantSid: from, sequence } = packet;

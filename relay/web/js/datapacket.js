@@ -49,7 +49,7 @@ class Writer {
 }
 
 /** Return the bytes of a packet: {kind, participantSid, participantIdentity, destinationIdentities, sequence} and one
- *  of `user` {payload, topic, id, …} or `chat` {id, timestamp, message, …}. */
+ *  of `user` {payload, topic, id, …}, `chat` {id, timestamp, message, …} or `encrypted` {type, iv, keyIndex, value}. */
 export function encodePacket(packet) {
   const out = new Writer();
   out.number(1, Math.max(0, KINDS.indexOf(packet.kind ?? "RELIABLE")));
@@ -59,7 +59,25 @@ export function encodePacket(packet) {
   if (packet.chat) out.raw(9, encodeChat(packet.chat));
   out.number(16, packet.sequence);
   out.text(17, packet.participantSid);
+  if (packet.encrypted) out.raw(18, encodeEncrypted(packet.encrypted));
   return Uint8Array.from(out.bytes);
+}
+
+/** Return the bytes that are sealed of a packet: an EncryptedPacketPayload with its `user` or `chat`. */
+export function encodePayload({ user, chat }) {
+  const out = new Writer();
+  if (user) out.raw(1, encodeUser(user));
+  if (chat) out.raw(3, encodeChat(chat));
+  return Uint8Array.from(out.bytes);
+}
+
+function encodeEncrypted({ type, iv, keyIndex, value }) {
+  const out = new Writer();
+  out.number(1, type);
+  out.raw(2, iv);
+  out.number(3, keyIndex);
+  out.raw(4, value);
+  return out.bytes;
 }
 
 function encodeUser(user) {
@@ -129,6 +147,7 @@ export function decodePacket(buffer) {
     sequence: 0,
     user: null,
     chat: null,
+    encrypted: null,
   };
   try {
     for (const [field, value] of fields(bytes)) {
@@ -139,12 +158,39 @@ export function decodePacket(buffer) {
       else if (field === 9) packet.chat = decodeChat(value);
       else if (field === 16) packet.sequence = number(value) >>> 0;
       else if (field === 17) packet.participantSid = text(value);
+      else if (field === 18) packet.encrypted = decodeEncrypted(value);
     }
   } catch (error) {
     if (error instanceof RangeError) return null;
     throw error;
   }
   return packet;
+}
+
+/** Return {user, chat} of an opened EncryptedPacketPayload, null when it is none. */
+export function decodePayload(bytes) {
+  const payload = { user: null, chat: null };
+  try {
+    for (const [field, value] of fields(bytes)) {
+      if (field === 1) payload.user = decodeUser(value);
+      else if (field === 3) payload.chat = decodeChat(value);
+    }
+  } catch (error) {
+    if (error instanceof RangeError) return null;
+    throw error;
+  }
+  return payload;
+}
+
+function decodeEncrypted(bytes) {
+  const encrypted = { type: 0, iv: new Uint8Array(), keyIndex: 0, value: new Uint8Array() };
+  for (const [field, value] of fields(message(bytes))) {
+    if (field === 1) encrypted.type = number(value);
+    else if (field === 2) encrypted.iv = Uint8Array.from(message(value));
+    else if (field === 3) encrypted.keyIndex = number(value);
+    else if (field === 4) encrypted.value = Uint8Array.from(message(value));
+  }
+  return encrypted;
 }
 
 function decodeUser(bytes) {

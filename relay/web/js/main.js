@@ -3,6 +3,7 @@
 import { joinByInvite, joinByRoom, serverConfig } from "./api.js";
 import { LocalMedia } from "./devices.js";
 import { byId } from "./dom.js";
+import { BadSecret, newSecret, readSecret, secretField } from "./e2ee/keys.js";
 import { drawAll } from "./icons.js";
 import { lobby, unreachable } from "./prejoin.js";
 import { Room } from "./room.js";
@@ -19,8 +20,9 @@ const room = new Room(store, media, () => {
   return invite ? joinByInvite(invite, name) : joinByRoom(wanted, name);
 });
 
-const join = async ({ name, room: wanted }) => {
-  store.update({ name, ...(store.state.invite ? {} : { room: wanted }) });
+const join = async ({ name, room: wanted, passphrase, isSealed }) => {
+  const secret = passphrase ? { format: "livekit_gcm", passphrase } : isSealed ? (store.state.secret ?? newSecret()) : null;
+  store.update({ name, secret, ...(store.state.invite ? {} : { room: wanted }) });
   await room.join();
   // The address of the page leads back into the room when it is loaded again.
   if (store.state.screen === "call") history.replaceState(null, "", linkOf(store.state));
@@ -61,20 +63,27 @@ store.subscribe((state) => {
 async function enter() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const invite = fragment.get("invite") ?? "";
-  store.update({ invite, room: invite ? "" : (fragment.get("room") ?? ""), joinProblem: null });
+  store.update({ invite, room: invite ? "" : (fragment.get("room") ?? ""), secret: null, joinProblem: null });
   try {
+    store.update({ secret: readSecret(location.hash) });
     const { dev } = await serverConfig();
     store.update({ dev, screen: invite || dev ? "prejoin" : "invite" });
   } catch (error) {
-    unreachable(store, error);
+    if (error instanceof BadSecret) {
+      store.update({ screen: "prejoin", joinProblem: { title: error.message, text: "Without it nobody could be understood." } });
+    } else {
+      unreachable(store, error);
+    }
   }
   if (store.state.screen === "prejoin") await media.open();
 }
 
 /** Return the address that brings others to this room. */
-function linkOf({ invite, room: name }) {
-  const fragment = invite ? { invite } : { room: name };
-  return `${location.origin}${location.pathname}#${new URLSearchParams(fragment)}`;
+function linkOf({ invite, room: name, secret }) {
+  const fragment = new URLSearchParams(invite ? { invite } : { room: name });
+  // A passphrase is told by other ways than the link; the key is what makes a link more than an address.
+  if (secret?.format === "sframe") fragment.append(...secretField(secret));
+  return `${location.origin}${location.pathname}#${fragment}`;
 }
 
 window.addEventListener("hashchange", () => {

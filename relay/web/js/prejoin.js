@@ -14,6 +14,8 @@ const NAME = "veil.name";
 export function lobby(store, media, join) {
   const name = byId("join-name");
   const room = byId("join-room");
+  const passphrase = byId("join-passphrase");
+  const sealed = byId("join-sealed");
   const parts = [
     sourceButton(byId("lobby-microphone"), "microphone", media, store),
     sourceButton(byId("lobby-camera"), "camera", media, store),
@@ -24,6 +26,7 @@ export function lobby(store, media, join) {
     preview(),
     meter(media),
   ];
+  for (const input of [passphrase, sealed]) input.addEventListener("input", () => describeEncryption(store.state, passphrase, sealed));
   name.value = rememberedName();
   if (!Sound.canChoose) for (const field of document.querySelectorAll('[data-needs="audiooutput"]')) field.hidden = true;
 
@@ -35,15 +38,15 @@ export function lobby(store, media, join) {
     if (missing) missing.focus();
     if (missing || isJoining) return;
     rememberName(name.value.trim());
-    join({ name: name.value.trim(), room: room.value.trim() });
+    join({ name: name.value.trim(), room: room.value.trim(), passphrase: passphrase.value, isSealed: sealed.checked });
   });
   byId("invite-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const fragment = byId("invite-link").value.trim().split("#")[1] ?? "";
-    const invite = new URLSearchParams(fragment).get("invite");
+    const invite = new URLSearchParams(fragment).get("invite"); // The rest of it may be a key.
     byId("invite-problem").hidden = Boolean(invite);
     setText(byId("invite-problem"), "That is no invite link: it has #invite= in it.");
-    if (invite) location.hash = `invite=${invite}`;
+    if (invite) location.hash = fragment;
   });
 
   return (state) => {
@@ -54,7 +57,30 @@ export function lobby(store, media, join) {
     if (isInvite) return;
     for (const part of parts) part(state);
     describe(state, room);
+    describeEncryption(state, passphrase, sealed);
   };
+}
+
+let secretShown;
+
+/** A link with a key, or a passphrase that came in it, is taken over once; from then on the fields say what is meant. */
+function describeEncryption({ secret }, passphrase, sealed) {
+  if (secret !== secretShown) {
+    secretShown = secret;
+    sealed.checked = secret?.format === "sframe";
+    passphrase.value = secret?.passphrase ?? "";
+    byId("lobby-e2ee").open = Boolean(secret);
+  }
+  sealed.disabled = Boolean(passphrase.value);
+  const isLink = sealed.checked && !passphrase.value;
+  const words = passphrase.value
+    ? "Only people with this passphrase see and hear you."
+    : isLink && secret
+      ? "The link you opened has the key: only people with it see and hear you."
+      : isLink
+        ? "A new key goes into the link that you copy in the call. Only people with that link see and hear you."
+        : "Off: the server could see and hear this call.";
+  setText(byId("e2ee-hint"), words);
 }
 
 function describe({ dev, invite, room: known, isJoining, joinProblem: problem, microphone, camera }, room) {

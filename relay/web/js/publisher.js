@@ -1,5 +1,6 @@
 /** What this person sends: the peer connection for which we offer, its tracks and the data channels towards the relay. */
 
+import { encodePacket } from "./datapacket.js";
 import { SignalRefused } from "./errors.js";
 
 const ANSWER_TIMEOUT_MS = 15_000;
@@ -27,11 +28,15 @@ export class Publisher {
   #answer = null; // {id, resolve}
   #isDirty = false;
   #isNegotiating = false;
+  #e2ee;
+  #identity;
 
-  constructor({ signal, iceServers, onState, onFailed }) {
+  constructor({ signal, iceServers, e2ee, identity, onState, onFailed }) {
     this.#signal = signal;
+    this.#e2ee = e2ee;
+    this.#identity = identity;
     this.#onFailed = onFailed;
-    this.#pc = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
+    this.#pc = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle", ...e2ee.configuration });
     this.#pc.onconnectionstatechange = () => onState(this.#pc.connectionState);
     this.#reliable = this.#pc.createDataChannel("_reliable", { ordered: true });
     this.#pc.createDataChannel("_lossy", { ordered: false, maxRetransmits: 0 });
@@ -66,6 +71,8 @@ export class Publisher {
     const publication = [...this.#publications.values()].find((candidate) => candidate.cid === cid);
     if (!publication) return;
     publication.sid = track.sid;
+    const announcement = this.#e2ee.begin(cid, this.#identity, track.sid);
+    if (announcement) this.send(encodePacket(announcement));
     const { muted } = publication;
     publication.muted = Boolean(track.muted);
     this.#mute(publication, muted);
@@ -91,6 +98,11 @@ export class Publisher {
     else this.#unsent.push(bytes);
   }
 
+  /** Send no more of a track; returns its source. */
+  stop(cid) {
+    return this.onRefused({ cid });
+  }
+
   close() {
     this.#pc.onconnectionstatechange = null;
     this.#pc.close();
@@ -100,13 +112,14 @@ export class Publisher {
     const { type, source: name, stream } = SOURCES[source];
     const { width = 1280, height = 720 } = track.getSettings();
     const encodings = type === "AUDIO" ? [{ maxBitrate: AUDIO_BPS }] : videoEncodings(source, width, height);
-    const request = { cid: track.id, name: source, type, source: name, stream };
+    const request = { cid: track.id, name: source, type, source: name, stream, ...this.#e2ee.announcement };
     if (type === "VIDEO") Object.assign(request, { width, height, layers: layersOf(encodings, width, height) });
     const transceiver = this.#pc.addTransceiver(track, {
       direction: "sendonly",
       streams: [new MediaStream([track])],
       sendEncodings: encodings,
     });
+    this.#e2ee.protect(transceiver.sender, track.id);
     this.#publications.set(source, { cid: track.id, sid: "", transceiver, muted: false });
     this.#signal.send({ addTrack: request });
     this.#negotiate();
@@ -143,6 +156,7 @@ export class Publisher {
         const sdp = await answered;
         if (this.#pc.signalingState === "closed") return;
         await this.#pc.setRemoteDescription({ type: "answer", sdp });
+        this.#e2ee.negotiated();
       }
     } catch (error) {
       if (this.#pc.signalingState !== "closed") this.#onFailed(error);

@@ -5,6 +5,7 @@
  */
 
 import { Chat } from "./chat.js";
+import { E2ee } from "./e2ee/e2ee.js";
 import { MediaUnreachable, SignalRefused, SignalUnreachable, endedBecause, joinProblem } from "./errors.js";
 import { Publisher } from "./publisher.js";
 import { merge } from "./roster.js";
@@ -29,6 +30,7 @@ export class Room {
   #signal = null;
   #publisher = null;
   #subscriber = null;
+  #e2ee = null;
   #connectTimer;
   #disconnectTimers = new Map();
   #speakingTimer;
@@ -101,9 +103,17 @@ export class Room {
       canChat: Boolean(permission.canPublishData),
       participants: new Map(),
       streams: new Map(),
+      locks: new Map(),
+      isSealed: false,
     });
     this.#onParticipants([join.participant, ...(join.otherParticipants ?? [])]);
-    const shared = { signal, iceServers: (join.iceServers ?? []).map(iceServer) };
+    const e2ee = (this.#e2ee = this.chat.e2ee = new E2ee(this.#store.state.secret, {
+      onLock: (sid, lock) => run === this.#run && this.#onLock(sid, lock),
+      onSealed: (isSealed) => run === this.#run && this.#onSealed(isSealed),
+      onLeak: (cid) => run === this.#run && this.#onLeak(cid),
+    }));
+    const { identity = "" } = join.participant;
+    const shared = { signal, e2ee, identity, iceServers: (join.iceServers ?? []).map(iceServer) };
     const failed = (error) => run === this.#run && this.#lost(error);
     if (permission.canPublish || permission.canPublishData) {
       const onState = (state) => this.#onState(run, "publisher", state, !join.subscriberPrimary);
@@ -113,6 +123,7 @@ export class Room {
       this.#subscriber = new Subscriber({
         ...shared,
         onState: (state) => this.#onState(run, "subscriber", state, true),
+        trackOf: (sid) => this.#trackOf(sid),
         onTrack: (sid, stream) => run === this.#run && this.#onTrack(sid, stream),
         onData: (data) => run === this.#run && this.chat.onData(data, this.#store.state.participants),
         onFailed: failed,
@@ -211,8 +222,8 @@ export class Room {
     clearTimeout(this.#connectTimer);
     clearInterval(this.#speakingTimer);
     for (const timer of this.#disconnectTimers.values()) clearTimeout(timer);
-    for (const part of [this.#signal, this.#publisher, this.#subscriber]) part?.close();
-    this.#signal = this.#publisher = this.#subscriber = null;
+    for (const part of [this.#signal, this.#publisher, this.#subscriber, this.#e2ee]) part?.close();
+    this.#signal = this.#publisher = this.#subscriber = this.#e2ee = null;
   }
 
   #finish(ended) {
@@ -246,6 +257,31 @@ export class Room {
 
   #onTrack(sid, stream) {
     this.#store.update((state) => ({ streams: new Map(state.streams).set(sid, stream) }));
+  }
+
+  #trackOf(sid) {
+    for (const { identity, tracks } of this.#store.state.participants.values()) {
+      const track = tracks.find((candidate) => candidate.sid === sid);
+      if (track) return { ...track, identity };
+    }
+    return null;
+  }
+
+  #onLock(sid, lock) {
+    if (this.#store.state.locks.get(sid) === lock) return;
+    this.#store.update((state) => ({ locks: new Map(state.locks).set(sid, lock) }));
+  }
+
+  #onSealed(isSealed) {
+    if (this.#store.state.isSealed !== isSealed) this.#store.update({ isSealed });
+  }
+
+  /** The browser sends frames that were not sealed: better nothing than that. */
+  #onLeak(cid) {
+    const source = this.#publisher?.stop(cid);
+    if (!source) return;
+    this.#media.set(source, false);
+    this.#notice("problem", `Your ${source} was stopped: this browser did not encrypt all of it.`);
   }
 
   #onRefused({ reason = "OK", message = "", addTrack }) {

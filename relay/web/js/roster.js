@@ -31,16 +31,19 @@ function participantOf(info, me) {
     joinedAtMs: Number(info.joinedAtMs ?? 0) || Number(info.joinedAt ?? 0) * 1000,
     version: info.version ?? 0,
     isLocal: info.sid === me,
+    attributes: info.attributes ?? {},
     tracks: (info.tracks ?? []).map(trackOf),
   };
 }
 
-function trackOf({ sid, type, source, muted }) {
+function trackOf({ sid, type, source, muted, encryption = "NONE", mimeType = "" }) {
   const kind = type === "VIDEO" ? "video" : "audio";
   return {
     sid,
     kind,
     source: SOURCES[source] ?? (kind === "video" ? "camera" : "microphone"),
     muted: Boolean(muted),
+    isEncrypted: encryption !== "NONE",
+    mimeType,
   };
 }

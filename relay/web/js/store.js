@@ -39,6 +39,9 @@ export function initialState() {
     screen: "loading", // loading · invite · prejoin · call · ended
     dev: false,
     invite: "",
+    secret: null, // {format, key | passphrase} that the people of this call share; never stored or sent
+    isSealed: false, // everything this browser encodes was seen to be sealed
+    locks: new Map(), // track sid of somebody else → locked · missing · mismatch
     room: "",
     name: "",
     isJoining: false,

@@ -7,12 +7,17 @@ export class Subscriber {
   #turn = Promise.resolve();
   #onTrack;
   #onFailed;
+  #e2ee;
+  #trackOf;
 
-  constructor({ signal, iceServers, onState, onTrack, onData, onFailed }) {
+  /** `trackOf(sid)` is {identity, isEncrypted, mimeType} of a track. */
+  constructor({ signal, iceServers, e2ee, trackOf, onState, onTrack, onData, onFailed }) {
     this.#signal = signal;
+    this.#e2ee = e2ee;
+    this.#trackOf = trackOf;
     this.#onTrack = onTrack;
     this.#onFailed = onFailed;
-    this.#pc = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
+    this.#pc = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle", ...e2ee.configuration });
     this.#pc.onconnectionstatechange = () => onState(this.#pc.connectionState);
     this.#pc.ontrack = (event) => this.#tell(event);
     this.#pc.ondatachannel = ({ channel }) => {
@@ -51,8 +56,13 @@ export class Subscriber {
     this.#pc.close();
   }
 
-  #tell({ transceiver, streams, track }) {
+  #tell({ transceiver, receiver, streams, track }) {
     const sid = this.#trackByMid[transceiver.mid] || streams[0]?.id.split("|")[1];
+    const known = this.#trackOf(sid);
+    // In an encrypted call nothing clear is shown; without its key, nothing sealed reaches a decoder.
+    if (this.#e2ee.isOn || known?.isEncrypted) {
+      this.#e2ee.unlock(receiver, { identity: known?.identity ?? "", trackSid: sid, codec: known?.mimeType ?? "" });
+    }
     if (sid) this.#onTrack(sid, new MediaStream([track]));
   }
 }

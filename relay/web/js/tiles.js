@@ -68,10 +68,12 @@ export class Stage {
     const name = el("span", { class: "tile-name" });
     const muted = el("span", { class: "tile-muted", title: "Microphone is off" }, icon("micOff"));
     muted.append(el("span", { class: "for-readers", text: "Microphone is off" }));
-    const root = el("li", { class: "tile is-new" }, video, avatar, el("span", { class: "tile-label" }, muted, name));
+    const lock = el("span", { class: "tile-lock", hidden: true }, icon("lock"), el("span", { class: "for-readers" }));
+    const seal = el("span", { class: "tile-seal", role: "status", hidden: true });
+    const root = el("li", { class: "tile is-new" }, video, avatar, seal, el("span", { class: "tile-label" }, lock, muted, name));
     // A video knows its shape late, and phones turn.
     video.addEventListener("resize", () => fit(tile));
-    const tile = { key, root, video, avatar, name, muted, place: null };
+    const tile = { key, root, video, avatar, name, muted, lock, seal, place: null };
     this.#tiles.set(key, tile);
     this.#root.append(root);
     requestAnimationFrame(() => root.classList.remove("is-new"));
@@ -125,8 +127,9 @@ export class Stage {
 }
 
 /** Return what is on the stage, in order: shared screens, others by when they came, this person last. */
-export function tilesOf({ participants, streams, speaking, localCamera, localScreen, microphone }) {
+export function tilesOf({ participants, streams, speaking, localCamera, localScreen, microphone, secret, locks, isSealed }) {
   const people = [...participants.values()].sort((a, b) => a.isLocal - b.isLocal || a.joinedAtMs - b.joinedAtMs);
+  const ownLock = secret && isSealed ? "locked" : "";
   const screens = [];
   const faces = [];
   for (const { sid, identity, name, isLocal, tracks } of people) {
@@ -140,6 +143,7 @@ export function tilesOf({ participants, streams, speaking, localCamera, localScr
       name,
       isLocal,
       isScreen: false,
+      lock: isLocal ? ownLock : lockOf([camera, voice], secret, locks),
       isMuted: isLocal ? !microphone.on : !voice || voice.muted,
       isSpeaking: speaking.has(sid),
       trackSid: isLocal || !camera || camera.muted ? "" : camera.sid,
@@ -152,6 +156,7 @@ export function tilesOf({ participants, streams, speaking, localCamera, localScr
       name,
       isLocal,
       isScreen: true,
+      lock: isLocal ? ownLock : lockOf([screen], secret, locks),
       isMuted: false,
       isSpeaking: false,
       trackSid: isLocal ? "" : screen.sid,
@@ -161,7 +166,23 @@ export function tilesOf({ participants, streams, speaking, localCamera, localScr
   return [...screens, ...faces];
 }
 
-function fill(tile, { identity, name, isLocal, isScreen, isMuted, isSpeaking, stream, trackSid }) {
+/** Return what is known of somebody's tracks: the worst of them counts. Empty: nothing to say, or nothing known yet. */
+export function lockOf(tracks, secret, locks) {
+  const found = tracks
+    .filter((track) => track && !track.muted)
+    .map(({ sid, isEncrypted }) => (isEncrypted ? (locks.get(sid) ?? "") : secret ? "clear" : ""));
+  const worst = ["clear", "mismatch", "missing", ""].find((lock) => found.includes(lock));
+  return worst ?? (found.length ? "locked" : "");
+}
+
+const LOCK_WORDS = {
+  locked: "End-to-end encrypted",
+  missing: "Encrypted with a key you do not have",
+  mismatch: "Encrypted with another key than yours",
+  clear: "Not encrypted, so not shown in this call",
+};
+
+function fill(tile, { identity, name, isLocal, isScreen, isMuted, isSpeaking, stream, trackSid, lock }) {
   const { root, video } = tile;
   const shown = isScreen ? `${name}${isLocal ? " (you)" : ""}, screen` : isLocal ? `${name} (you)` : name;
   tile.trackSid = trackSid;
@@ -179,6 +200,12 @@ function fill(tile, { identity, name, isLocal, isScreen, isMuted, isSpeaking, st
     root.classList.toggle(fact, holds);
   }
   tile.muted.hidden = !isMuted;
+  tile.lock.hidden = lock !== "locked";
+  tile.lock.title = LOCK_WORDS.locked;
+  setText(tile.lock.lastElementChild, LOCK_WORDS.locked);
+  tile.seal.hidden = lock === "locked" || !lock;
+  setText(tile.seal, LOCK_WORDS[lock] ?? "");
+  setAttribute(root, "data-lock", lock);
   if (video.srcObject !== stream) {
     video.srcObject = stream;
     if (stream) video.play().catch(() => {});

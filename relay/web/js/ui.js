@@ -4,12 +4,13 @@ import { chatPanel } from "./chatpanel.js";
 import { deviceSelect, onKey, problemNotes, sourceButton } from "./controls.js";
 import { byId, el, setAttribute, setText } from "./dom.js";
 import { icon } from "./icons.js";
+import { securityPanel } from "./security.js";
 import { Sound } from "./sound.js";
 import { Stage } from "./tiles.js";
 
 const NOTICE_MS = 6_000;
 const COPIED_MS = 2_000;
-const PANELS = ["chat", "settings"];
+const PANELS = ["chat", "security", "settings"];
 
 /** Wire the call screen. `linkOf(state)` is the address that brings others here. Returns what renders it. */
 export function callScreen(store, media, room, linkOf) {
@@ -25,6 +26,7 @@ export function callScreen(store, media, room, linkOf) {
     deviceSelect(byId("call-audiooutput"), "audiooutput", media, "Speaker"),
     problemNotes(byId("call-problems"), media),
     chatPanel(store, room.chat),
+    securityPanel(),
     deviceProblems(store),
     notices(),
     banner,
@@ -35,6 +37,7 @@ export function callScreen(store, media, room, linkOf) {
   byId("call-leave").addEventListener("click", () => room.leave());
   byId("call-chat").addEventListener("click", () => toggle("chat"));
   byId("call-settings").addEventListener("click", () => toggle("settings"));
+  byId("call-security").addEventListener("click", () => toggle("security"));
   for (const panel of PANELS) byId(`${panel}-close`).addEventListener("click", () => store.update({ panel: "" }));
   byId("listen").addEventListener("click", () => sound.unblock());
   copyButton(byId("call-link"), byId("call-link-text"), () => linkOf(store.state));
