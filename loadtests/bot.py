@@ -42,12 +42,14 @@ class JoinError(Exception):
 
 @dataclass(frozen=True)
 class Track:
-    """Something to publish. `spec` goes to `LoadGenerator.add_sender`; `layers` are (width, height, bitrate_bps), low to high."""
+    """Something to publish. `spec` goes to `LoadGenerator.add_sender`; `layers` are (width, height, bitrate_bps), low to high;
+    `encryption` is what the track is announced with (models.Encryption.Type)."""
 
     kind: str
     codec: str
     layers: tuple[tuple[int, int, int], ...] = ()
     spec: dict[str, Any] = field(default_factory=dict)
+    encryption: int = 0
 
     @classmethod
     def audio(cls, **spec: Any) -> "Track":
@@ -384,7 +386,9 @@ class Bot:
 
 
 def _add_track(track: Track, offered: sdp.Published) -> rtc.AddTrackRequest:
-    request = rtc.AddTrackRequest(cid=offered.track_id, name=track.kind)
+    request = rtc.AddTrackRequest(cid=offered.track_id, name=track.kind, encryption=track.encryption)
+    # RED wraps frames, which a receiver of encrypted ones cannot take apart.
+    request.disable_red = track.encryption != models.Encryption.NONE
     if track.kind == "audio":
         request.type, request.source = models.TrackType.AUDIO, models.TrackSource.MICROPHONE
         return request

@@ -18,11 +18,14 @@ HANDSHAKE_THREADS = 2
 class Fleet:
     """`async with Fleet("ws://…") as fleet`, then `Bot.join(fleet, …)`."""
 
-    def __init__(self, url: str, *, seed: int = 1, threads: int = 1, drain: str = "eager", **options: Any) -> None:
-        """`options` go to the LoadGenerator. Fleets of several processes need the same seed to check each other's frames."""
+    def __init__(self, url: str, *, seed: int = 1, threads: int = 1, drain: str = "eager", load: Any = None, **options: Any) -> None:
+        """`options` go to the LoadGenerator. Fleets of several processes need the same seed to check each other's frames.
+
+        `load` is something else that takes a LoadGenerator's calls, for media that are not made up.
+        """
         self.url = url.rstrip("/")
         self.local_ip = local_ip_towards(url)
-        self.load = LoadGenerator(seed, threads, drain, **options)
+        self.load = LoadGenerator(seed, threads, drain, **options) if load is None else load
         self.pool = ThreadPoolExecutor(HANDSHAKE_THREADS, thread_name_prefix="bot dtls")
         self.identity = Identity()
         self.links: dict[int, Link] = {}

@@ -22,10 +22,14 @@ OFFERED: Mapping[str, Mapping[str, int]] = {
 UNDERSTOOD = frozenset(uri for uris in OFFERED.values() for uri in uris)
 FEEDBACK = {"audio": ("transport-cc", "nack"), "video": ("transport-cc", "nack", "nack pli", "ccm fir", "goog-remb")}
 
-PAYLOAD_TYPES = {"opus": (111, None), "vp8": (96, 97), "vp9": (98, 99), "av1": (45, 46)}
+PAYLOAD_TYPES = {"opus": (111, None), "vp8": (96, 97), "vp9": (98, 99), "av1": (45, 46), "h264": (102, 103)}
 """Of the codecs we publish: media, RTX."""
-_RTPMAP = {"opus": "opus/48000/2", "vp8": "VP8/90000", "vp9": "VP9/90000", "av1": "AV1/90000"}
-_FMTP = {"opus": "minptime=10;useinbandfec=1", "vp9": "profile-id=0"}
+_RTPMAP = {"opus": "opus/48000/2", "vp8": "VP8/90000", "vp9": "VP9/90000", "av1": "AV1/90000", "h264": "H264/90000"}
+_FMTP = {
+    "opus": "minptime=10;useinbandfec=1",
+    "vp9": "profile-id=0",
+    "h264": "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+}
 
 MAX_MESSAGE_BYTES = 65_536
 DATA_MID = "data"

@@ -1,4 +1,4 @@
-"""The frame format of LiveKit's SDKs (Encryption.GCM), and their encrypted data packets; measured in LIVEKIT section 4.2.
+"""The frame format of LiveKit's SDKs (Encryption.GCM), measured in LIVEKIT section 4.2; data packets are livekit_data.py's.
 
     +--------------+------------+---------+--------+------+-----------+
     | clear: N     | ciphertext | tag: 16 | IV: 12 | 0x0C | key index |
@@ -191,9 +191,3 @@ class KeyRing:
             return plaintext
         first.failures += 1
         raise NotAuthentic
-
-
-def seal_data(material: Material, payload: bytes, *, key_index: int = 0) -> tuple[bytes, int, bytes]:
-    """Return (iv, key index, ciphertext) of a data packet's `encrypted_packet`: no AAD, a random IV (LIVEKIT section 4.4)."""
-    iv = secrets.token_bytes(IV_BYTES)
-    return iv, key_index, AESGCM(material.key()).encrypt(iv, payload, b"")

@@ -1,11 +1,12 @@
-"""SFrame (RFC 9605): header, key schedule, all five cipher suites, sender keys with their ratchet, a receiver's table of keys.
+"""SFrame (RFC 9605): header, key schedule, all five cipher suites, the ratchet, a receiver's table of keys.
 
      0 1 2 3 4 5 6 7
     +-+-+-+-+-+-+-+-+------------------+------------------+----------------+-----+
     |X| KKK |Y| CCC | KID if X: K+1 B  | CTR if Y: C+1 B  | ciphertext     | tag |
     +-+-+-+-+-+-+-+-+------------------+------------------+----------------+-----+
 
-A base key belongs to one sender, and a (KID, CTR) pair is used once. How codecs' packetisers are satisfied is framing.py's.
+A base key belongs to one sender, and a (KID, CTR) pair is used once. How codecs' packetisers are satisfied
+is framing.py's; numbers of sender keys that ratchet are senderkeys.py's.
 Does not: agree on keys, delete Python's copies of them (the interpreter gives no such promise).
 """
 
@@ -175,31 +176,18 @@ def ratchet(base_key: bytes, suite_number: int = DEFAULT_SUITE) -> bytes:
     return HKDFExpand(suite.hash, suite.hash_bytes, b"SFrame 1.0 Ratchet").derive(secret)
 
 
-@dataclass(frozen=True, slots=True)
-class SenderKid:
-    """A sender key's number: generation << ratchet_bits | step (section 5.1). Steps wrap around; who follows never steps back."""
-
-    generation: int
-    step: int
-    ratchet_bits: int
-
-    @property
-    def kid(self) -> int:
-        return self.generation << self.ratchet_bits | self.step % (1 << self.ratchet_bits)
-
-    @classmethod
-    def of(cls, kid: int, ratchet_bits: int) -> "SenderKid":
-        return cls(kid >> ratchet_bits, kid & (1 << ratchet_bits) - 1, ratchet_bits)
-
-
 class FrameKey:
     """A base key under one KID and suite, ready for use in either direction."""
 
     def __init__(self, base_key: bytes, kid: int, suite: int = DEFAULT_SUITE) -> None:
         self.kid = kid
         self.suite = _suite(suite)
-        key, self._salt = derive(base_key, kid, suite)
+        key, self._salt = self._derived = derive(base_key, kid, suite)
         self._aead: _Aead = AesCtrHmac(self.suite, key) if self.suite.is_ctr else _Gcm(key)
+
+    def is_same(self, other: "FrameKey") -> bool:
+        """Whether both come from the same base key, KID and suite."""
+        return self._derived == other._derived
 
     def seal(self, ctr: int, plaintext: bytes, metadata: bytes = b"") -> bytes:
         """Return header, ciphertext and tag. The caller never uses a counter twice."""
@@ -264,9 +252,9 @@ class Opener:
         self._keys: dict[int, tuple[FrameKey, ReplayWindow]] = {}
 
     def add(self, key: FrameKey) -> None:
-        """Take a key. The same KID again keeps what is known of its counters only with the same object."""
+        """Take a key. The same key again changes nothing: what came under it came."""
         known = self._keys.get(key.kid)
-        if known is not None and known[0] is key:
+        if known is not None and known[0].is_same(key):
             return
         self._keys.pop(key.kid, None)
         self._keys[key.kid] = key, ReplayWindow()
@@ -284,10 +272,24 @@ class Opener:
         """
         kid, ctr, size = parse_header(frame)
         if kid not in self._keys:
-            raise UnknownKey(kid)
+            key = self._look_ahead(kid)
+            if key is None:
+                raise UnknownKey(kid)
+            plaintext = key.open(frame[:size], ctr, frame[size:], metadata)
+            self._move_to(key)
+            self._keys[kid][1].add(ctr)
+            return plaintext
         key, window = self._keys[kid]
         if window.has(ctr):
             return None
         plaintext = key.open(frame[:size], ctr, frame[size:], metadata)
         window.add(ctr)
         return plaintext
+
+    def _look_ahead(self, kid: int) -> FrameKey | None:
+        """Return a key that may be meant by an unknown number; `senderkeys` finds those of later steps."""
+        return None
+
+    def _move_to(self, key: FrameKey) -> None:
+        """A frame opened under this key, which was looked ahead for."""
+        self.add(key)

@@ -166,12 +166,6 @@ def test_the_ratchet_gives_keys_that_do_not_open_each_other(number):
         opener.open(sframe.Sealer(sframe.FrameKey(second, 5, number)).seal(b"x" * 20))
 
 
-def test_a_ratcheting_senders_numbers():
-    kid = sframe.SenderKid(generation=3, step=5, ratchet_bits=8)
-    assert kid.kid == 0x305 and sframe.SenderKid.of(0x305, 8) == kid
-    assert sframe.SenderKid(3, 256, 8).kid == 0x300
-
-
 # --- within codecs, and beside the native implementation -----------------------------------------------------------
 
 

@@ -1,0 +1,121 @@
+"""The frame formats as a participant uses them: sealing what it sends, opening what it gets, keys by publication."""
+
+import json
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from livekit.protocol import models
+
+from relay.e2ee import framing, linkkey, livekit_gcm, sframe
+from relay.e2ee.livekit_data import DataSealer, open_packet
+from tests.interop.recorded.payloads import sealed_obu_frames
+
+Seal = Callable[[bytes, int, bool], bytes]
+"""(frame, RTP timestamp, is it a keyframe) to the sealed frame."""
+Open = Callable[[bytes], bytes | None]
+KEYS_TOPIC = "veil.keys"
+
+
+class Format(Protocol):
+    """What a call's frames and data packets look like. `encryption` is the TrackInfo's."""
+
+    encryption: int
+
+    def seal(self, identity: str, track_sid: str, codec: str, ssrc: int) -> Seal: ...
+
+    def open(self, identity: str, track_sid: str, codec: str) -> Open:
+        """Errors: OpenFailed."""
+
+    def announcement(self, track_sid: str) -> bytes:
+        """What goes to everybody on `veil.keys` before the first frame; nothing when empty."""
+
+    def seal_data(self, packet: models.DataPacket) -> models.DataPacket: ...
+
+    def open_data(self, packet: models.DataPacket) -> models.DataPacket: ...
+
+    def split(self, codec: str, frame: bytes) -> list[bytes]:
+        """Return what was sealed one by one in what a depacketiser gives as one."""
+
+
+class _Clear:
+    encryption = models.Encryption.NONE
+
+    def seal(self, identity: str, track_sid: str, codec: str, ssrc: int) -> Seal:
+        return lambda frame, _rtp_ts, _is_keyframe: frame
+
+    def open(self, identity: str, track_sid: str, codec: str) -> Open:
+        return lambda frame: frame
+
+    def announcement(self, track_sid: str) -> bytes:
+        return b""
+
+    def seal_data(self, packet: models.DataPacket) -> models.DataPacket:
+        return packet
+
+    open_data = seal_data
+
+    def split(self, codec: str, frame: bytes) -> list[bytes]:
+        return [frame]
+
+
+CLEAR: Format = _Clear()
+
+
+class Passphrase(_Clear):
+    """LiveKit GCM under a passphrase that all share; raw bytes are derived as livekit-client does."""
+
+    encryption = models.Encryption.GCM
+
+    def __init__(self, secret: str | bytes, *, key_index: int = 0) -> None:
+        self._material = livekit_gcm.Material(secret)
+        self._key_index = key_index
+        self._data = DataSealer(self._material, key_index=key_index)
+        self._ring = self._new_ring()
+
+    def _new_ring(self) -> livekit_gcm.KeyRing:
+        ring = livekit_gcm.KeyRing()
+        ring.set(self._material, self._key_index)
+        return ring
+
+    def seal(self, identity: str, track_sid: str, codec: str, ssrc: int) -> Seal:
+        sealer = livekit_gcm.Sealer(self._material, codec, ssrc, key_index=self._key_index)
+        return lambda frame, rtp_ts, _is_keyframe: sealer.seal(frame, rtp_ts)
+
+    def open(self, identity: str, track_sid: str, codec: str) -> Open:
+        ring = self._new_ring()
+        return lambda sealed: ring.open_frame(codec, sealed)
+
+    def seal_data(self, packet: models.DataPacket) -> models.DataPacket:
+        return self._data.seal(packet)
+
+    def open_data(self, packet: models.DataPacket) -> models.DataPacket:
+        return open_packet(self._ring, packet)
+
+
+class LinkKey(_Clear):
+    """SFrame under an invite link's key: a base key for each publication, one generation. Has no encrypted data."""
+
+    encryption = models.Encryption.CUSTOM
+    KID = 0
+
+    def __init__(self, link_key: bytes | None = None) -> None:
+        self.link_key = link_key or secrets.token_bytes(linkkey.LINK_KEY_BYTES)
+
+    def _key(self, identity: str, track_sid: str) -> sframe.FrameKey:
+        return sframe.FrameKey(linkkey.publication_key(self.link_key, identity, track_sid), self.KID)
+
+    def seal(self, identity: str, track_sid: str, codec: str, ssrc: int) -> Seal:
+        sealer = sframe.Sealer(self._key(identity, track_sid))
+        return lambda frame, _rtp_ts, is_keyframe: framing.seal(sealer, codec, frame, is_keyframe=is_keyframe)
+
+    def open(self, identity: str, track_sid: str, codec: str) -> Open:
+        opener = sframe.Opener()
+        opener.add(self._key(identity, track_sid))
+        return lambda sealed: framing.open_frame(opener, codec, sealed)
+
+    def announcement(self, track_sid: str) -> bytes:
+        return json.dumps({"track_sid": track_sid, "kids": [self.KID, self.KID]}).encode()
+
+    def split(self, codec: str, frame: bytes) -> list[bytes]:
+        return sealed_obu_frames(frame) if codec == "av1" else [frame]
