@@ -22,7 +22,7 @@ from relay import log
 from relay.addresses import media_addresses
 from relay.clock import wall_s
 from relay.config import DEV_KEY, DEV_SECRET, ApiKey, Config, load
-from relay.errors import ConfigError, VeilError
+from relay.errors import ConfigError, Refused, VeilError
 from relay.version import version
 from relay.webverify import verify
 
@@ -90,7 +90,12 @@ def serve(
     # Imported here: the other commands need neither the event loop nor the data plane.
     from relay.server import run
 
-    code = run(settings, on_ready=lambda server: greet(greeting(settings, server.origin)))
+    def load_anew() -> Config:
+        return load(config, overrides=overrides, dev=dev)
+
+    # A relay without a file has nothing to read anew: a hangup ends it, as it ends any program of a closed terminal.
+    again = load_anew if config is not None else None
+    code = run(settings, load_anew=again, on_ready=lambda server: greet(greeting(settings, server.origin)))
     log.flush_or_forget(sys.stdout)
     log.flush_or_forget(sys.stderr)
     raise typer.Exit(code)
@@ -174,18 +179,29 @@ def token_create(
 def token_invite(
     room: Annotated[str, typer.Option("--room", help="Room the link leads to.")],
     ttl: TtlOption = "7d",
+    e2ee_profile: Annotated[
+        str | None, typer.Option("--e2ee-profile", help="none, shared-passphrase or group; the room is that or closed.")
+    ] = None,
+    frame_format: Annotated[
+        str | None, typer.Option("--frame-format", help="livekit_gcm or sframe, of an encrypted room.")
+    ] = None,
+    min_tier: Annotated[str | None, typer.Option("--min-tier", help="The room is at least as strict as this tier.")] = None,
     config: ConfigOption = None,
     dev: DevOption = False,
     key: KeyOption = None,
 ) -> None:
     """Print a link that lets anyone who has it join the room in a browser, until it expires."""
+    from relay.policy.terms import Demands
     from relay.signaling import invites
 
     settings = load(config, dev=dev)
     try:
-        invite = invites.mint(signing_key(settings, key), room, ttl_s=seconds(ttl))
+        demands = Demands(min_tier, e2ee_profile, frame_format)
+        invite = invites.mint(signing_key(settings, key), room, ttl_s=seconds(ttl), demands=demands)
     except ValueError as error:
         raise ConfigError(f"no invite was made: {error}.") from None
+    except Refused as refused:
+        raise ConfigError(f"no invite was made: {refused.sentence}") from None
     typer.echo(invites.link(settings.origin, invite))
 
 

@@ -34,6 +34,7 @@ from relay.config_read import (
     table,
     unknown,
 )
+from relay.config_tiers import DEFAULT_TIERS, Tier, check_tiers, complete_shipped_tiers
 from relay.errors import ConfigError
 
 DEV_KEY = "devkey"
@@ -193,16 +194,6 @@ class Customer:
 
 
 @dataclass(frozen=True)
-class Tier:
-    """What rooms of a customer are allowed and obliged to."""
-
-    e2ee: Literal["refused", "allowed", "required"] = option(
-        "refused",
-        "Whether rooms may, must or must not be end-to-end encrypted.",
-    )
-
-
-@dataclass(frozen=True)
 class Limits:
     """Bounds, so that one caller cannot take what belongs to all."""
 
@@ -280,11 +271,6 @@ class Log:
     format: Literal["console", "json"] = option("console", "console reads well; json is for collectors.")
 
 
-DEFAULT_TIERS: Mapping[str, Tier] = types.MappingProxyType(
-    {"free": Tier(e2ee="refused"), "paid": Tier(e2ee="required")}
-)
-
-
 @dataclass(frozen=True)
 class Config:
     """Everything `veil serve` needs to know."""
@@ -304,7 +290,8 @@ class Config:
     tiers: Mapping[str, Tier] = option(
         DEFAULT_TIERS,
         "Tiers by name. Free calls are not encrypted end to end, so that server features can work; paid ones "
-        "always are. End-to-end encryption for everyone is one changed word.",
+        "always are. End-to-end encryption for everyone is one changed word. Keys, customers and tiers are read anew "
+        "on SIGHUP; rooms that are open keep what they began with.",
     )
     # Not a setting: only `veil serve --dev` and tests say it.
     dev: bool = False
@@ -354,6 +341,7 @@ def load(
         tree.put(tuple(name.split(".")), value, flag)
     if dev:
         _take_development(tree)
+    complete_shipped_tiers(tree)
     config = build(Config, tree.values, tree)
     config = dataclasses.replace(
         config, tiers=types.MappingProxyType({**DEFAULT_TIERS, **config.tiers}), dev=dev, tree=tree
@@ -424,6 +412,7 @@ def _check(config: Config) -> None:
     origin = config.server.web_origin
     if origin and not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
         raise config.wrong("server.web_origin", "is scheme://host or scheme://host:port with nothing after it.")
+    check_tiers(config.tiers, config.tree)
     if config.limits.ping_timeout_s <= config.limits.ping_interval_s:
         raise config.wrong("limits.ping_timeout_s", "must be longer than limits.ping_interval_s.")
     for position, customer in enumerate(config.customers):

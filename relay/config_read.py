@@ -172,6 +172,8 @@ def allowed(hint: Any) -> str:
         return meta.description
     if typing.get_origin(bare) is Literal:
         return ", ".join(json.dumps(choice) for choice in typing.get_args(bare))
+    if typing.get_origin(bare) is tuple and typing.get_origin(typing.get_args(bare)[0]) is Literal:
+        return f"a list of {allowed(typing.get_args(bare)[0])}"
     if typing.get_origin(bare) is tuple:
         return 'a list of texts, such as ["a", "b"]'
     if bare is bool:
@@ -201,8 +203,11 @@ def render(cls: type, width: int = 116) -> str:
             out += [*comment, *(line if line.startswith("#") else f"# {line}" for line in body if line), ""]
         elif origin is not None and issubclass(origin, Mapping):
             out += comment
-            for name, item in default.items():
-                out += [f"[{spec.name}.{name}]", *_settings(arguments[1], item, width), ""]
+            for number, (name, item) in enumerate(default.items()):
+                lines = _settings(arguments[1], item, width)
+                # Explained once.
+                lines = [line for line in lines if line and not line.startswith("#")] if number else lines
+                out += [f"[{spec.name}.{name}]", *lines, ""]
     return "\n".join(out)
 
 

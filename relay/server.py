@@ -15,11 +15,11 @@ from aiohttp import web
 from relay import observe
 from relay.addresses import media_addresses
 from relay.config import Config
+from relay.config_tiers import tier_table
 from relay.errors import ConfigError, VeilError
 from relay.log import get_logger, lost_records
 from relay.observe.account import take_account
 from relay.plane import MAX_KEPT_BYTES, ListenAddress, Plane, slots_lost
-from relay.policy.tiers import Tier, TierTable
 from relay.signaling import edge
 from relay.signaling.client_api import ClientApi
 from relay.signaling.conference import Conference
@@ -55,6 +55,7 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._debugging: observe.Debugging | None = None
+        self._keys = Keyring(config.keys)
 
     async def start(self) -> None:
         """Open the media sockets, then the door.   Errors: ConfigError, PlaneError, OSError."""
@@ -74,7 +75,7 @@ class Server:
         tiers = tier_table(config)
         conference = self.conference = Conference(plane, config.limits, tiers, self._refusals)
         conference.start()
-        keys = Keyring(config.keys)
+        keys = self._keys
         doorman = Doorman(config.limits, trust_forwarded=config.server.trust_forwarded, refusals=self._refusals)
         livekit = LivekitHttp(conference, keys, doorman, self._refusals, strict=self._strict)
         allows_dev_join = config.dev and ipaddress.ip_address(config.server.bind_ip).is_loopback
@@ -116,6 +117,36 @@ class Server:
         if self.config.server.web_origin or self.config.server.http_port:
             return self.config.origin
         return self.config.origin.removesuffix(":0") + f":{self.http_port}"
+
+    def reload(self, load_anew: Callable[[], Config]) -> bool:
+        """Take keys, customers and tiers as the settings say now; False when they cannot be read and nothing changed.
+
+        Sessions of a key that is gone or has another secret or customer end. Rooms keep what they began with.
+        """
+        try:
+            config = load_anew()
+            if not config.keys:
+                raise ConfigError("there is no key to sign tokens with, so nobody could join.")
+            table = tier_table(config)
+        except ConfigError as error:
+            log.error("settings were not read anew; those before still count", why=str(error))
+            return False
+        before, self.config = self.config, config
+        self._keys.replace(config.keys)
+        ended = 0
+        if self.conference is not None:
+            self.conference.tiers = table
+            ended = self.conference.end_revoked(self._keys)
+        waiting = [name for name in ("server", "media", "limits", "log") if getattr(before, name) != getattr(config, name)]
+        if waiting:
+            log.warning("changes that wait for a restart", sections=waiting)
+        log.info(
+            "keys, customers and tiers were read anew",
+            keys=[key.key for key in config.keys],
+            tiers={name: tier.e2ee for name, tier in config.tiers.items()},
+            sessions_ended=ended,
+        )
+        return True
 
     async def stop(self) -> None:
         """Tell every client that it is over, close everything, give everything back."""
@@ -168,12 +199,6 @@ class Server:
         )
 
 
-def tier_table(config: Config) -> TierTable:
-    """Return the rules of every customer that the settings or a key name."""
-    names = {customer.name for customer in config.customers} | {key.customer for key in config.keys}
-    return TierTable({name: Tier(config.customer(name).tier, config.tier_of(name).e2ee) for name in names})
-
-
 def tls(config: Config) -> ssl.SSLContext | None:
     """Return the TLS context the settings ask for.   Errors: ConfigError when the files cannot be used."""
     if not config.server.tls_certificate_file:
@@ -207,8 +232,13 @@ def settle_garbage_collector() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
-async def serve(config: Config, *, on_ready: Callable[[Server], None] | None = None) -> None:
-    """Run a relay until SIGTERM or SIGINT."""
+async def serve(
+    config: Config,
+    *,
+    on_ready: Callable[[Server], None] | None = None,
+    load_anew: Callable[[], Config] | None = None,
+) -> None:
+    """Run a relay until SIGTERM or SIGINT; with `load_anew`, SIGHUP has it read keys, customers and tiers anew."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -217,6 +247,8 @@ async def serve(config: Config, *, on_ready: Callable[[Server], None] | None = N
     server = Server(config)
     try:
         await server.start()
+        if load_anew is not None:
+            loop.add_signal_handler(signal.SIGHUP, server.reload, load_anew)
         settle_garbage_collector()
         if on_ready is not None:
             on_ready(server)
@@ -235,12 +267,17 @@ async def serve(config: Config, *, on_ready: Callable[[Server], None] | None = N
         )
 
 
-def run(config: Config, *, on_ready: Callable[[Server], None] | None = None) -> int:
+def run(
+    config: Config,
+    *,
+    on_ready: Callable[[Server], None] | None = None,
+    load_anew: Callable[[], Config] | None = None,
+) -> int:
     """Run a relay in this process and return its exit code."""
     try:
         allow_descriptors()
         with contextlib.suppress(KeyboardInterrupt):
-            uvloop.run(serve(config, on_ready=on_ready))
+            uvloop.run(serve(config, on_ready=on_ready, load_anew=load_anew))
     except VeilError:
         raise
     except OSError as error:

@@ -1,6 +1,7 @@
 """One participant's stay in a room."""
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.quality.choice import Wanted
@@ -63,6 +64,8 @@ class Endpoint:
     publications: dict[str, Publication] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     audience: Audience = EVERYBODY
+    # The room's own, shown among the participant's; nobody can change them.
+    room_attributes: Mapping[str, str] = field(default_factory=dict)
     # Asked for before the subscription exists: kept, because clients send both in either order.
     chosen: dict[str, bool] = field(default_factory=dict)
     wanted: dict[str, Wanted] = field(default_factory=dict)

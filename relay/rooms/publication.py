@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass, field
 
+from relay.policy.tiers import CLEAR
 from relay.quality.choice import EncodingShape
 from relay.rooms.permissions import Source
 
@@ -13,6 +14,11 @@ class Encryption(enum.IntEnum):
     NONE = 0
     GCM = 1
     CUSTOM = 2
+
+
+_FRAMES = {Encryption.NONE: CLEAR, Encryption.GCM: "livekit_gcm", Encryption.CUSTOM: "sframe"}
+# The data plane keeps no more either.
+MAX_KEY_RANGES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,13 @@ class Publication:
     rids: tuple[str, ...] = ()
     active_encodings: set[int] = field(default_factory=set)
     subscriber_seen: bool = False
+    # SFrame key ids that its publisher announced before an m-line carried it, oldest first.
+    key_ranges: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def frames(self) -> str:
+        """What its frames are declared to be: clear, livekit_gcm or sframe."""
+        return _FRAMES[self.encryption]
 
     def answers_to(self, cid: str) -> bool:
         """True when the client calls this track, or one codec of it, by that name."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relay.errors import Refused
-from relay.policy.tiers import RoomKey, Tier
+from relay.policy.terms import PREFIX, Terms, is_reserved
+from relay.policy.tiers import RoomKey
 from relay.quality.choice import BEST, Wanted
 from relay.rooms.endpoint import Endpoint, LeaveReason, State
 from relay.rooms.intents import (
@@ -26,7 +27,7 @@ from relay.rooms.intents import (
     TellRoom,
 )
 from relay.rooms.permissions import Audience
-from relay.rooms.publication import Encryption, Publication
+from relay.rooms.publication import MAX_KEY_RANGES, Publication
 from relay.rooms.subscription import Subscription
 
 # What LiveKit allows to wait for an m-line; a client that announces without ever sending is a leak.
@@ -41,11 +42,11 @@ MAX_ATTRIBUTES_CHARACTERS = 65_536
 
 @dataclass(slots=True)
 class Room:
-    """The state of one room. `tier` and `sif_trailer` are fixed at creation."""
+    """The state of one room. `terms` and `sif_trailer` are fixed at creation."""
 
     key: RoomKey
     sid: str
-    tier: Tier
+    terms: Terms
     created_ms: int
     created_ns: int
     sif_trailer: bytes
@@ -65,9 +66,10 @@ class Room:
         """Take a participant in, and its predecessor of the same identity out.   Errors: Refused when full."""
         older = self._by_identity.get(endpoint.identity)
         if older is None and len(self.endpoints) >= self.max_participants:
-            raise Refused(503, f"The room is full: it has {self.max_participants} participants.")
+            raise self.full()
         intents = self.leave(older, LeaveReason.DUPLICATE_IDENTITY, 0) if older else []
         endpoint.state = State.JOINED
+        endpoint.room_attributes = self.terms.attributes
         self.endpoints[endpoint.sid] = endpoint
         self._by_identity[endpoint.identity] = endpoint.sid
         self.ever_joined = True
@@ -79,6 +81,13 @@ class Room:
                 for publication in other.bound_publications():
                     intents += self._reconsider(endpoint, publication)
         return intents
+
+    def full(self) -> Refused:
+        """Return what a newcomer is told when the room is full."""
+        name = self.terms.tier.name
+        return Refused(
+            429, f"The room is full: calls of the {name} tier have {self.max_participants} participants at most."
+        )
 
     def activate(self, sid: str) -> list[Intent]:
         """Note that the participant's media is connected."""
@@ -118,11 +127,13 @@ class Room:
     ) -> list[Intent]:
         """Change what a participant says about itself; empty values change nothing, an empty attribute is removed.
 
-        Errors: Refused 403 when the token does not allow it, 413 when the attributes would become too many.
+        Errors: Refused 403 when the token does not allow it or for a name of the server's, 413 when the attributes would become too many.
         """
         endpoint = self.endpoints[sid]
         if not endpoint.permission.can_update_metadata:
             raise Refused(403, "The token does not allow its holder to change its own metadata.")
+        if any(is_reserved(key) for key, _ in attributes):
+            raise Refused(403, f"Attributes whose names begin with {PREFIX} are the server's.")
         before = endpoint.description.attributes
         merged = {key: value for key, value in (dict(before) | dict(attributes)).items() if value}
         size = _characters(merged.items())
@@ -143,12 +154,13 @@ class Room:
         endpoint = self.endpoints[publication.publisher_sid]
         if not endpoint.permission.may_publish(publication.source, is_video=publication.is_video):
             raise Refused(403, f"The token does not allow publishing from {publication.source.name.lower()}.")
-        sentence = self.tier.refusal(is_encrypted=publication.encryption is not Encryption.NONE)
+        sentence = self.terms.refusal(publication.frames)
         if sentence is not None:
             raise Refused(403, sentence)
         pending = len(endpoint.pending_publications())
         if pending >= MAX_PENDING_PUBLICATIONS or len(endpoint.publications) >= self.max_publications:
-            raise Refused(429, f"A participant may publish {self.max_publications} tracks at most.")
+            name = self.terms.tier.name
+            raise Refused(429, f"In calls of the {name} tier a participant publishes {self.max_publications} tracks at most.")
         endpoint.publications[publication.sid] = publication
         self._publisher_of[publication.sid] = endpoint.sid
 
@@ -205,6 +217,14 @@ class Room:
         """Return the track of that sid if that participant published it."""
         endpoint = self.endpoints.get(sid)
         return endpoint.publications.get(track_sid) if endpoint else None
+
+    def announce_keys(self, sid: str, track_sid: str, first: int, last: int) -> Publication | None:
+        """Note key ids that a participant's own track will use; None when it has no such track."""
+        publication = self.own_publication(sid, track_sid)
+        if publication is not None and not publication.bound:
+            publication.key_ranges.append((first, last))
+            del publication.key_ranges[:-MAX_KEY_RANGES]
+        return publication
 
     # Who sees what.
 

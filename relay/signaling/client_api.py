@@ -2,7 +2,8 @@
 
 `GET /client/config` → `{"dev"}`: whether a room name is enough here.
 `POST /client/join {"invite", "name"}` → `{"token", "url", "room", "identity"}`.
-`POST /client/dev-join {"room", "name"}` → the same, only with `--dev`, only on loopback.
+`POST /client/dev-join {"room", "name", "e2ee_profile"?, "frame_format"?}` → the same, only with `--dev`, only on
+loopback. What the first one chooses the room keeps; who chooses nothing takes it as it is.
 """
 
 import ipaddress
@@ -13,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from relay.errors import Refused
+from relay.policy.terms import FRAME_FORMAT, PROFILE, Demands, read_demands
 from relay.signaling import invites
 from relay.signaling.keyring import Keyring
 from relay.signaling.livekit.tokens import MAX_NAME_CHARACTERS
@@ -64,8 +66,13 @@ class ClientApi:
         if key is None:
             raise Refused(503, "This server has no API key.")
         identity = invites.identity_of(name)
-        token = invites.join_token(key, room, identity, name, _RIGHTS)
+        token = invites.join_token(key, room, identity, name, _RIGHTS, _demands(body))
         return {"token": token, "url": _url(request), "room": room, "identity": identity}
+
+
+def _demands(body: dict[str, Any]) -> Demands:
+    asked = ((PROFILE, "e2ee_profile"), (FRAME_FORMAT, "frame_format"))
+    return read_demands(((name, _text(body, field)) for name, field in asked if body.get(field) is not None), "request")
 
 
 async def _read(request: web.Request) -> dict[str, Any]:

@@ -15,13 +15,15 @@ from relay.errors import Refused
 from relay.ids import new_sid
 from relay.log import get_logger
 from relay.plane import Plane
-from relay.policy.tiers import RoomKey, TierTable
+from relay.policy.terms import Demands, check_demands, choose_terms
+from relay.policy.tiers import RoomKey, Tier, TierTable
 from relay.rooms.directory import Directory
 from relay.rooms.endpoint import LeaveReason
 from relay.rooms.room import Room
 from relay.sdp import CodecPolicy, LocalTransport
 from relay.session import Certificate
 from relay.signaling.hall import Hall
+from relay.signaling.keyring import Keyring
 from relay.signaling.session import Joining, Session, SessionListener
 from relay.signaling.tasks import Tasks
 from relay.signaling.transports import TransportDriver, handshake_pool
@@ -76,7 +78,8 @@ class Conference:
         """Put a prepared session into its room; an older one of the same identity leaves.   Errors: Refused."""
         if self.is_draining:
             raise Refused(503, "The server is shutting down.")
-        hall = self._hall(session.joining.room)
+        self.check_demands(session.joining.room, session.joining.demands)
+        hall = self._hall(session.joining.room, session.joining.demands)
         hall.enter(session, listener)
         log.info("participant joined", room=hall.room.sid, participant=session.sid, customer=hall.room.key.customer)
         return hall
@@ -94,6 +97,30 @@ class Conference:
         del hall.sessions[session.sid]
         hall.carry_out(hall.room.leave(session.sid, reason, monotonic_ns()))
         log.info("participant left", room=hall.room.sid, participant=session.sid, reason=reason.name.lower())
+
+    def check_demands(self, room: RoomKey, demands: Demands) -> None:
+        """Do nothing when that room is, or would become, what a token demands.   Errors: Refused 403."""
+        hall = self._halls.get(room)
+        terms = hall.room.terms if hall is not None else choose_terms(self.tiers.tier_of(room), demands)
+        check_demands(terms, demands, self.tiers)
+
+    def tier_of(self, room: RoomKey) -> Tier:
+        """Return the tier that rules this room; an open one keeps that of its creation."""
+        hall = self._halls.get(room)
+        return hall.room.terms.tier if hall is not None else self.tiers.tier_of(room)
+
+    def end_revoked(self, keys: Keyring) -> int:
+        """End the sessions whose API key is not what it was; return how many."""
+        sessions = [session for hall in self._halls.values() for session in hall.sessions.values()]
+        revoked = [session for session in sessions if not keys.holds(session.joining.key)]
+        for session in revoked:
+            log.info("participant removed: its API key was revoked", participant=session.sid, key=session.joining.key.key)
+            session.end(LeaveReason.PARTICIPANT_REMOVED)
+        return len(revoked)
+
+    def count_refusal(self, reason: str) -> None:
+        """Count something of a client that was refused, stopped or dropped."""
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
 
     def find(self, room: RoomKey) -> Hall | None:
         """Return the open room of that full name."""
@@ -139,22 +166,25 @@ class Conference:
         self._halls.clear()
         self.pool.shutdown(wait=True, cancel_futures=True)
 
-    def _hall(self, key: RoomKey) -> Hall:
+    def _hall(self, key: RoomKey, demands: Demands) -> Hall:
         hall = self._halls.get(key)
         if hall is None:
+            terms = choose_terms(self.tiers.tier_of(key), demands)
+            limits = terms.tier.limits
             room = Room(
                 key=key,
                 sid=new_sid("RM"),
-                tier=self.tiers.tier_of(key),
+                terms=terms,
                 created_ms=wall_ms(),
                 created_ns=monotonic_ns(),
                 # We inject no frames, so nobody ever sees this again; clients want one that cannot be guessed.
                 sif_trailer=secrets.token_bytes(SIF_TRAILER_BYTES),
-                max_participants=self.limits.participants_per_room,
-                max_publications=self.limits.publications_per_participant,
+                max_participants=least(self.limits.participants_per_room, limits.participants),
+                max_publications=least(self.limits.publications_per_participant, limits.publications),
             )
             self._directory.add(room)
             hall = self._halls[key] = Hall(room)
+            log.info("room opened", room=room.sid, customer=key.customer, tier=terms.tier.name, frames=terms.frames)
         return hall
 
     async def _look_after_rooms(self) -> None:
@@ -163,3 +193,8 @@ class Conference:
             for room in self._directory.expire(monotonic_ns()):
                 self._halls.pop(room.key).close()
                 log.info("room closed", room=room.sid)
+
+
+def least(ours: int, of_tier: int) -> int:
+    """Return the lower one of two bounds, of which 0 is none."""
+    return min(ours, of_tier) if ours and of_tier else ours or of_tier

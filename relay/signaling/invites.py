@@ -12,6 +12,7 @@ from relay.clock import wall_s
 from relay.config import ApiKey
 from relay.errors import Refused
 from relay.ids import new_token
+from relay.policy.terms import NO_DEMANDS, Demands, read_demands
 from relay.policy.tiers import RoomKey
 from relay.signaling.jwt_edge import read_claims, sign_claims
 from relay.signaling.keyring import Keyring
@@ -33,6 +34,8 @@ class Invite:
     room: RoomKey
     rights: dict[str, bool]
     key: ApiKey
+    # Of the call that the link leads to; the first guest's token makes it so, the others' insist on it.
+    demands: Demands = NO_DEMANDS
 
 
 def mint(
@@ -44,8 +47,12 @@ def mint(
     can_publish: bool = True,
     can_subscribe: bool = True,
     can_publish_data: bool = True,
+    demands: Demands = NO_DEMANDS,
 ) -> str:
-    """Return an invite into that room of the key's customer.   Errors: ValueError for an unusable room name or life."""
+    """Return an invite into that room of the key's customer.
+
+    Errors: ValueError for an unusable room name or life, Refused for demands that nobody can meet.
+    """
     if not room or len(room) > MAX_NAME_CHARACTERS:
         raise ValueError(f"a room name has 1 to {MAX_NAME_CHARACTERS} characters")
     if ttl_s <= 0:
@@ -61,6 +68,9 @@ def mint(
         "canSubscribe": can_subscribe,
         "canPublishData": can_publish_data,
     }
+    if attributes := demands.attributes():
+        read_demands(attributes.items(), "invite")
+        claims["attributes"] = attributes
     return sign_claims(claims, key)
 
 
@@ -75,15 +85,19 @@ def read(invite: str, keys: Keyring) -> Invite:
     room = claims.get("room")
     if claims.get("typ") != TYPE or not isinstance(room, str) or not 0 < len(room) <= MAX_NAME_CHARACTERS:
         raise Refused(401, "This is not an invite.")
+    attributes = claims.get("attributes") or {}
+    if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
+        raise Refused(401, "This is not an invite.")
     # A right that the invite does not spell out is not given.
-    return Invite(RoomKey(key.customer, room), {right: claims.get(right) is True for right in _RIGHTS}, key)
+    rights = {right: claims.get(right) is True for right in _RIGHTS}
+    return Invite(RoomKey(key.customer, room), rights, key, read_demands(attributes.items(), "invite"))
 
 
 def admit(invite: Invite, name: str) -> tuple[str, str]:
     """Return (token, identity) for a guest who calls himself `name`.   Errors: Refused 400."""
     name = clean_name(name)
     identity = identity_of(name)
-    return join_token(invite.key, invite.room.name, identity, name, invite.rights), identity
+    return join_token(invite.key, invite.room.name, identity, name, invite.rights, invite.demands), identity
 
 
 def identity_of(name: str) -> str:
@@ -91,11 +105,15 @@ def identity_of(name: str) -> str:
     return f"{_NOT_IN_IDENTITY.sub('-', name.lower()).strip('-')[:32] or 'guest'}-{new_token(8)}"
 
 
-def join_token(key: ApiKey, room: str, identity: str, name: str, rights: dict[str, bool]) -> str:
+def join_token(
+    key: ApiKey, room: str, identity: str, name: str, rights: dict[str, bool], demands: Demands = NO_DEMANDS
+) -> str:
     """Return an access token for one participant."""
     now_s = wall_s()
     video: dict[str, Any] = {"roomJoin": True, "room": room, **rights}
-    return sign_claims({"sub": identity, "name": name, "nbf": now_s, "exp": now_s + TOKEN_TTL_S, "video": video}, key)
+    claims = {"sub": identity, "name": name, "nbf": now_s, "exp": now_s + TOKEN_TTL_S, "video": video}
+    attributes = demands.attributes()
+    return sign_claims(claims | {"attributes": attributes} if attributes else claims, key)
 
 
 def clean_name(name: object) -> str:

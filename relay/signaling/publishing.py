@@ -1,15 +1,16 @@
 """The publisher side of a session: answers its offers and binds the m-lines it sends on to announced tracks."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from relay.log import get_logger
 from relay.plane import Codec, PlaneError, ReceiverSpec
-from relay.rooms.publication import Encryption, Publication
+from relay.rooms.publication import Publication
 from relay.sdp import Codec as SdpCodec
 from relay.sdp import OfferSummary, PublishedMedia, PublisherNegotiation, SdpError, TrackOptions
+from relay.signaling.data_rules import Announcement
 from relay.signaling.transports import TransportDriver
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Carried:
     receiver: int = 0
     track_sid: str = ""
     active: set[int] = field(default_factory=set)
+    is_stopped: bool = False
 
     def on_stream_bound(self, encoding: int, ssrc: int) -> None:
         """Note the ssrc of an encoding."""
@@ -80,12 +82,12 @@ class Carried:
         self.side.encoding_changed(self, encoding, active)
 
     def on_stopped(self, reason: str) -> None:
-        """Note that the data plane forwards nothing of it any more."""
-        log.warning("publication stopped: declared encrypted, but it is not", track=self.track_sid, reason=reason)
+        """Note that the data plane forwards nothing of it any more: its frames are not encrypted as announced."""
+        self.side.stopped(self, reason)
 
     def on_undeclared_encryption(self) -> None:
-        """Note that it was declared clear."""
-        log.warning("publication is encrypted, but declared clear", track=self.track_sid)
+        """Note that its frames are not those of its codec, though it was announced as clear."""
+        self.side.undeclared(self)
 
 
 class PublisherSide:
@@ -114,7 +116,46 @@ class PublisherSide:
     async def announced(self) -> None:
         """Bind a track that was announced after its m-line came."""
         async with self._turn:
-            self._bind()
+            await self._bind()
+
+    def announce_keys(self, announcement: Announcement) -> bool:
+        """Have the data plane accept these key ids for a track of this participant; False when it has no such track."""
+        session = self._session
+        room = session.hall.room if session.hall is not None else None
+        said = announcement
+        publication = room.announce_keys(session.sid, said.track_sid, said.first, said.last) if room else None
+        if publication is None or room is None:
+            return False
+        carried = self.carried_as(publication.sid)
+        if publication.bound and carried is not None and room.terms.frames == "sframe":
+            plane = session.conference.plane
+            self._command(plane.announce_keys(carried.receiver, said.first, said.last))
+        return True
+
+    def stopped(self, carried: Carried, reason: str) -> None:
+        """Take a track back whose frames are not encrypted though its room's are: for everybody, at once."""
+        carried.is_stopped = True
+        kind = "video" if carried.media.kind == "video" else "sound"
+        self._take_back(
+            carried,
+            f"stopped_{reason}",
+            lambda tier: f"This call of the {tier} tier is end-to-end encrypted: your {kind} was stopped, because its "
+            "frames were not.",
+        )
+
+    def undeclared(self, carried: Carried) -> None:
+        """Take a track back that is encrypted in a tier that refuses that; elsewhere it is counted and logged."""
+        hall = self._session.hall
+        if hall is not None and hall.room.terms.tier.e2ee == "refused":
+            self._take_back(
+                carried,
+                "undeclared_encryption",
+                lambda tier: f"Calls of the {tier} tier are not end-to-end encrypted: your {carried.media.kind} was "
+                "stopped, because it cannot be read.",
+            )
+            return
+        self._session.conference.count_refusal("undeclared_encryption")
+        log.warning("a track is encrypted though announced as clear", participant=self._session.sid, track=carried.track_sid)
 
     def carried_as(self, track_sid: str) -> Carried | None:
         """Return the m-line that carries this track."""
@@ -164,7 +205,7 @@ class PublisherSide:
         for mid, media in by_mid.items():
             if mid not in self.carried:
                 await self._start(media)
-        self._bind()
+        await self._bind()
 
     async def _start(self, media: PublishedMedia) -> None:
         assert self.driver is not None
@@ -201,7 +242,8 @@ class PublisherSide:
         if carried.receiver:
             await self._session.conference.plane.remove_receiver(carried.receiver)
 
-    def _bind(self) -> None:
+    async def _bind(self) -> None:
+        """Make announced tracks of m-lines. Not before the data plane knows how its frames have to look."""
         hall = self._session.hall
         if hall is None or self._session.is_over:
             return
@@ -209,20 +251,67 @@ class PublisherSide:
         for mid, publication in bind_by_name_then_kind(unbound, self._session.endpoint.pending_publications()).items():
             carried = self.carried[mid]
             carried.track_sid = publication.sid
+            try:
+                await self._prepare(carried, publication)
+            except PlaneError as error:
+                # The session or the m-line went while the data plane was asked; else nothing may be forwarded of it.
+                log.info("a track was not bound", participant=self._session.sid, track=publication.sid, why=str(error))
+                hall.carry_out(hall.room.unpublish(publication.sid))
+                if self._session.listener is not None and not self._session.is_over:
+                    self._session.listener.on_unpublished(publication.sid)
+                continue
+            if carried.is_stopped or self.carried.get(mid) is not carried or self._session.is_over:
+                continue
             mime_type = carried.media.codecs[0].mime_type
-            encryption = Encryption(publication.encryption).name.lower()
             log.info(
                 "published",
                 participant=self._session.sid,
                 track=publication.sid,
                 codec=mime_type,
-                encryption=encryption,
+                frames=publication.frames,
             )
             hall.carry_out(
                 hall.room.bind(publication.sid, mime_type=mime_type, mid=mid, rids=tuple(carried.media.rids))
             )
             for encoding in sorted(carried.active):
                 hall.encoding_changed(publication.sid, encoding, True)
+
+    async def _prepare(self, carried: Carried, publication: Publication) -> None:
+        plane = self._session.conference.plane
+        await plane.set_frame_format(carried.receiver, publication.frames)
+        while publication.frames == "sframe" and publication.key_ranges:
+            await plane.announce_keys(carried.receiver, *publication.key_ranges.pop(0))
+
+    def _take_back(self, carried: Carried, reason: str, sentence: Callable[[str], str]) -> None:
+        """Unpublish a track that its client goes on to send, and say so to everybody, its client and the log."""
+        session, hall = self._session, self._session.hall
+        if hall is None or session.is_over or not carried.track_sid:
+            return
+        session.conference.count_refusal(reason)
+        tier = hall.room.terms.tier.name
+        log.warning(
+            "a track was stopped",
+            reason=reason,
+            room=hall.room.sid,
+            participant=session.sid,
+            track=carried.track_sid,
+            tier=tier,
+        )
+        hall.carry_out(hall.room.unpublish(carried.track_sid))
+        if session.listener is not None:
+            session.listener.on_unpublished(carried.track_sid)
+            session.listener.on_notice(sentence(tier))
+
+    def _command(self, command: Coroutine[Any, Any, None]) -> None:
+        """Have the data plane do something about a receiver that may just be going away."""
+
+        async def run() -> None:
+            try:
+                await command
+            except PlaneError as error:
+                log.debug("a receiver was gone", participant=self._session.sid, why=str(error))
+
+        self._session.tasks.spawn(run(), "receiver command")
 
     def _publication(self, track_sid: str) -> Publication | None:
         return self._session.endpoint.publications.get(track_sid)

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from relay.config import ApiKey
 from relay.errors import VeilError
 from relay.log import get_logger
+from relay.policy.terms import NO_DEMANDS, Demands
 from relay.policy.tiers import RoomKey
 from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.signaling.channels import DataPipe
+from relay.signaling.data_rules import DataRules
 from relay.signaling.feed import RosterUpdate
 from relay.signaling.publishing import PublisherSide
 from relay.signaling.subscribing import SubscriberSide
@@ -54,6 +57,12 @@ class SessionListener(Protocol):
     def on_subscription_failed(self, track_sid: str, *, is_unsupported: bool) -> None:
         """A track that was asked for cannot be had: it is not there, or its codec is not understood."""
 
+    def on_unpublished(self, track_sid: str) -> None:
+        """The relay took a track of this participant back; `on_notice` says why."""
+
+    def on_notice(self, sentence: str) -> None:
+        """Something of this participant was refused or stopped that no answer can tell it about."""
+
     def on_data(self, label: str, data: bytes) -> None:
         """The participant sent a data channel message."""
 
@@ -67,6 +76,9 @@ class Joining:
 
     endpoint: Endpoint
     room: RoomKey
+    # What its token was signed with; the session ends when that is taken back.
+    key: ApiKey
+    demands: Demands = NO_DEMANDS
 
 
 class Session:
@@ -82,6 +94,7 @@ class Session:
         self.is_over = False
         self.pipe = DataPipe(self._on_pipe_overflow, reliable_label=RELIABLE)
         self.publisher = PublisherSide(self)
+        self.data_rules = DataRules(self)
         self.subscriber: SubscriberSide | None = (
             SubscriberSide(self) if self.endpoint.permission.can_subscribe else None
         )

@@ -125,8 +125,10 @@ async def start(relay: RelayProcess) -> AsyncIterator[Start]:
     bots: list[Bot] = []
 
     async def start_as(identity: str, *, passphrase: str = "", joins: bool = True, **grants: Any) -> Bot:
+        attributes = {"veil.e2ee_profile": "shared-passphrase"} if passphrase else {}
+        text = relay.token(identity, attributes=attributes, **grants)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(BOT), relay.ws_url, relay.token(identity, **grants), *([passphrase] * bool(passphrase)),
+            sys.executable, str(BOT), relay.ws_url, text, *([passphrase] * bool(passphrase)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

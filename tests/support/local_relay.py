@@ -11,7 +11,12 @@ from relay.signaling.keyring import Keyring
 
 SECRET = "0123456789abcdef0123456789abcdef"
 OTHER_SECRET = "fedcba9876543210fedcba9876543210"
-API_KEYS = (ApiKey("akey", SECRET, "acme"), ApiKey("bkey", OTHER_SECRET, "other"))
+PAID_SECRET = "paid-secret-0123456789abcdef0123"
+API_KEYS = (
+    ApiKey("akey", SECRET, "acme"),
+    ApiKey("bkey", OTHER_SECRET, "other"),
+    ApiKey("pkey", PAID_SECRET, "payer"),
+)
 KEYS = Keyring(API_KEYS)
 
 
@@ -24,7 +29,8 @@ def token(secret: str = SECRET, algorithm: str = "HS256", *, without: tuple[str,
 
 
 def settings(**limits: int) -> Config:
-    """Return settings for a relay on free ports of loopback: `acme` may encrypt its calls, `other` is of the free tier."""
+    """Return settings for a relay on free ports of loopback: `acme` may encrypt its calls, `other` is of the free tier and
+    may not, `payer` has to."""
     config = load(
         None,
         environ={},
@@ -39,7 +45,7 @@ def settings(**limits: int) -> Config:
     return dataclasses.replace(
         config,
         keys=API_KEYS,
-        customers=(Customer("acme", "open"),),
+        customers=(Customer("acme", "open"), Customer("payer", "paid")),
         tiers={**config.tiers, "open": Tier("allowed")},
         limits=dataclasses.replace(config.limits, **limits),
     )

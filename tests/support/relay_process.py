@@ -67,7 +67,15 @@ class RelayProcess:
     def ws_url(self) -> str:
         return f"ws://127.0.0.1:{self.port}"
 
-    def token(self, identity: str, *, room: str = "room", ttl_s: int = 3600, **grants: Any) -> str:
+    def token(
+        self,
+        identity: str,
+        *,
+        room: str = "room",
+        ttl_s: int = 3600,
+        attributes: dict[str, str] | None = None,
+        **grants: Any,
+    ) -> str:
         """Return a token that opens the room; grants go over full permissions, such as canPublish=False."""
         video = {
             "room": room,
@@ -76,7 +84,7 @@ class RelayProcess:
             "canSubscribe": True,
             "canPublishData": True,
         } | grants
-        return mint_token(ApiKey(DEV_KEY, DEV_SECRET), identity, video, ttl_s, name=identity)
+        return mint_token(ApiKey(DEV_KEY, DEV_SECRET), identity, video, ttl_s, name=identity, attributes=attributes)
 
     def log_text(self) -> str:
         """Return what the relay wrote to standard error so far."""

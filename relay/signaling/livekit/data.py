@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 from livekit.protocol import models
 
+from relay.signaling.data_rules import KEYS_TOPIC
+
 RELIABLE = "_reliable"
 LOSSY = "_lossy"
 DATA_TRACK = "_data_track"
@@ -25,6 +27,10 @@ class Stamped:
     payload: bytes
     identities: tuple[str, ...]
     sids: tuple[str, ...]
+    # Whether clients encrypted what is inside.
+    is_encrypted: bool
+    # What a packet on topic veil.keys says.
+    keys: bytes | None
 
 
 def stamp(data: bytes, *, reliable: bool, sid: str, identity: str, is_agent: bool = False) -> Stamped | None:
@@ -51,4 +57,10 @@ def stamp(data: bytes, *, reliable: bool, sid: str, identity: str, is_agent: boo
             packet.destination_identities.extend(user.destination_identities)
         elif packet.destination_identities and not user.destination_identities:
             user.destination_identities.extend(packet.destination_identities)
-    return Stamped(packet.SerializeToString(), tuple(packet.destination_identities), tuple(sids))
+    return Stamped(
+        packet.SerializeToString(),
+        tuple(packet.destination_identities),
+        tuple(sids),
+        is_encrypted=kind == "encrypted_packet",
+        keys=packet.user.payload if kind == "user" and packet.user.topic == KEYS_TOPIC else None,
+    )

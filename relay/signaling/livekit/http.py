@@ -13,6 +13,7 @@ from relay.clock import wall_ms
 from relay.errors import Refused, VeilError
 from relay.ids import new_sid
 from relay.log import get_logger
+from relay.policy.terms import without_reserved
 from relay.rooms.endpoint import Description, Endpoint, LeaveReason
 from relay.rooms.room import Room
 from relay.signaling.conference import Conference
@@ -105,7 +106,8 @@ class LivekitHttp:
         self, request: web.Request, socket: web.WebSocketResponse, outbox: Outbox, grant: Grant, client: ClientInfo
     ) -> web.StreamResponse:
         try:
-            session = await self._conference.prepare(Joining(endpoint(grant, client), grant.room))
+            joining = Joining(endpoint(grant, client), grant.room, grant.key, grant.demands)
+            session = await self._conference.prepare(joining)
         except Refused as refused:
             return self._refusal(request, refused)
         except VeilError as error:
@@ -124,6 +126,8 @@ class LivekitHttp:
         is_in = False
         try:
             await socket.prepare(request)
+            if not self._keys.holds(session.joining.key):
+                raise Refused(401, "The token's API key was just taken back.")
             self._conference.enter(session, participant)
             is_in = True
         except Refused as refused:
@@ -139,9 +143,10 @@ class LivekitHttp:
         grant = read_grant(token_of(request), self._keys)
         if self._conference.is_draining:
             raise Refused(503, "The server is shutting down.")
+        self._conference.check_demands(grant.room, grant.demands)
         hall = self._conference.find(grant.room)
         if hall is not None and is_full(hall.room, grant.identity):
-            raise Refused(503, f"The room is full: it has {hall.room.max_participants} participants.")
+            raise hall.room.full()
         return grant
 
     def _refusal(self, request: web.Request, refused: Refused) -> web.Response:
@@ -151,10 +156,10 @@ class LivekitHttp:
 
 
 def endpoint(grant: Grant, client: ClientInfo) -> Endpoint:
-    """Return the participant that this grant and this client make."""
+    """Return the participant that this grant and this client make; a client cannot name itself what is the relay's."""
     attributes = dict(grant.attributes)
     if grant.permission.can_update_metadata:
-        attributes |= dict(client.attributes)
+        attributes |= dict(without_reserved(client.attributes))
     return Endpoint(
         sid=new_sid("PA"),
         description=Description(

@@ -20,6 +20,7 @@ DEBUG_INFO = "veil"
 # Videos first and VP8 before H264, as Flutter's client expects; no rtx, no backup codecs.
 PUBLISH_CODECS = ("video/VP8", "video/H264", "audio/opus", "audio/red")
 MAX_LAYERS = 8
+NOTICE_TOPIC = "veil.notice"
 Response = rtc.SignalResponse
 
 
@@ -73,7 +74,7 @@ def participant_info(endpoint: Endpoint) -> models.ParticipantInfo:
         identity=description.identity,
         name=description.name,
         metadata=description.metadata,
-        attributes=dict(description.attributes),
+        attributes={**dict(description.attributes), **endpoint.room_attributes},
         state=int(endpoint.state),  # type: ignore[arg-type]
         tracks=[track_info(publication) for publication in endpoint.bound_publications()],
         joined_at=endpoint.joined_at_ms // 1000,
@@ -177,6 +178,20 @@ def leave(reason: LeaveReason, *, come_back: bool) -> Response:
     """The end of a session: for good, or to be followed by a new join."""
     action = rtc.LeaveRequest.Action.RECONNECT if come_back else rtc.LeaveRequest.Action.DISCONNECT
     return Response(leave=rtc.LeaveRequest(can_reconnect=come_back, reason=int(reason), action=action))  # type: ignore[arg-type]
+
+
+def track_unpublished(track_sid: str) -> Response:
+    """The end of a track that the relay took back; clients stop sending it."""
+    return Response(track_unpublished=rtc.TrackUnpublishedResponse(track_sid=track_sid))
+
+
+def notice(sentence: str) -> bytes:
+    """A data packet from nobody that tells its reader what was refused: the only text that every client lets through.
+
+    Apps read it as data with the topic `veil.notice`. livekit-client drops the text of request_response for add_track.
+    """
+    user = models.UserPacket(payload=sentence.encode(), topic=NOTICE_TOPIC)
+    return models.DataPacket(kind=models.DataPacket.Kind.RELIABLE, user=user).SerializeToString()
 
 
 def read_publication(request: rtc.AddTrackRequest, sid: str, publisher_sid: str) -> Publication:

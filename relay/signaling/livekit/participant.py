@@ -123,6 +123,14 @@ class LivekitParticipant:
         err = error.SE_CODEC_UNSUPPORTED if is_unsupported else error.SE_TRACK_NOTFOUND
         self._put(rtc.SignalResponse(subscription_response=rtc.SubscriptionResponse(track_sid=track_sid, err=err)))
 
+    def on_unpublished(self, track_sid: str) -> None:
+        """Have the client stop sending a track."""
+        self._put(messages.track_unpublished(track_sid))
+
+    def on_notice(self, sentence: str) -> None:
+        """Tell the person, by a data message: signalling has no text that clients show."""
+        self.session.send_data(data.RELIABLE, messages.notice(sentence))
+
     def on_data(self, label: str, message: bytes) -> None:
         """Pass a data packet on to whom it names. Labels we do not know are accepted and lead nowhere."""
         if label not in (data.RELIABLE, data.LOSSY) or self._hall is None:
@@ -137,6 +145,10 @@ class LivekitParticipant:
         )
         if stamped is None:
             self.refuse("data_packet")
+            return
+        reason = self.session.data_rules.refusal(is_encrypted=stamped.is_encrypted, keys=stamped.keys)
+        if reason is not None:
+            self.refuse(reason)
             return
         for recipient in self._hall.room.data_recipients(me.sid, stamped.identities, stamped.sids):
             session = self._hall.sessions.get(recipient.sid)
@@ -229,6 +241,7 @@ class LivekitParticipant:
         except Refused as refused:
             reason = Reason.NOT_ALLOWED if refused.status == 403 else Reason.LIMIT_EXCEEDED
             self._not_allowed(reason, refused.sentence, add_track=request)
+            self.on_notice(refused.sentence)
             return
         self._put(messages.track_published(request.cid, publication))
         await self.session.publisher.announced()

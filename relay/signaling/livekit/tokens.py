@@ -6,6 +6,7 @@ from typing import Any
 
 from relay.config import ApiKey
 from relay.errors import Refused
+from relay.policy.terms import Demands, read_demands, without_reserved
 from relay.policy.tiers import RoomKey
 from relay.rooms.permissions import Permission, Source
 from relay.signaling.jwt_edge import read_claims, sign_claims
@@ -31,7 +32,9 @@ class Grant:
     identity: str
     name: str
     metadata: str
+    # Without the relay's own names, which are read into `demands`.
     attributes: tuple[tuple[str, str], ...]
+    demands: Demands
     kind: int
     permission: Permission
     key: ApiKey
@@ -41,7 +44,8 @@ class Grant:
 def read_grant(token: str, keys: Keyring) -> Grant:
     """Return what this token allows.
 
-    Errors: Refused 401 (no, wrong or expired token, no roomJoin), 400 (empty or over-long names), 403 (`hidden`).
+    Errors: Refused 401 (no, wrong or expired token, no roomJoin), 400 (empty or over-long names, attributes
+    with the relay's names that are no demands), 403 (`hidden`).
     """
     key, claims = read_claims(token, keys)
     video = claims.get("video")
@@ -55,12 +59,14 @@ def read_grant(token: str, keys: Keyring) -> Grant:
         raise Refused(400, "The token names no room.")
     if video.get("hidden"):
         raise Refused(403, "Nobody can be in a call unseen: this server refuses tokens that ask to be hidden.")
+    attributes = _attributes(claims.get("attributes"))
     return Grant(
         room=RoomKey(key.customer, room),
         identity=identity,
         name=_text(claims, "name", "name", MAX_NAME_CHARACTERS),
         metadata=_text(claims, "metadata", "metadata", MAX_METADATA_CHARACTERS),
-        attributes=_attributes(claims.get("attributes")),
+        attributes=without_reserved(attributes),
+        demands=read_demands(attributes),
         kind=KINDS.get(str(claims.get("kind") or "standard").lower(), 0),
         permission=_permission(video),
         key=key,

@@ -4,16 +4,25 @@ from collections.abc import Callable
 
 import pytest
 
+from relay.policy.terms import Terms
 from relay.policy.tiers import RoomKey, Tier
 from relay.rooms.endpoint import Description, Endpoint
 from relay.rooms.permissions import Permission
 from relay.rooms.publication import Layer, Publication
 from relay.rooms.room import Room
 
+OPEN = Tier("open", "allowed")
+
 
 @pytest.fixture
-def room() -> Room:
-    return Room(RoomKey("acme", "standup"), "RM_1", Tier(), 1_000, 0, b"trailer", max_participants=5)
+def terms() -> Terms:
+    """Of the room; a test may give other ones."""
+    return Terms(OPEN, "none", "livekit_gcm")
+
+
+@pytest.fixture
+def room(terms: Terms) -> Room:
+    return Room(RoomKey("acme", "standup"), "RM_1", terms, 1_000, 0, b"trailer", max_participants=5)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import pytest
 
 from relay.errors import Refused
+from relay.policy.terms import Terms
 from relay.policy.tiers import RoomKey, Tier
 from relay.quality.choice import Quality, Wanted
 from relay.rooms.directory import Directory
@@ -45,7 +46,7 @@ def test_a_full_room_takes_nobody_but_those_who_are_in_it(room, join) -> None:
         join(name)
     with pytest.raises(Refused) as refused:
         join("f")
-    assert refused.value.status == 503
+    assert refused.value.status == 429
     join("a", sid="PA_a2")
     assert len(room.endpoints) == 5
 
@@ -273,13 +274,14 @@ def test_leaving_takes_everything_along(room, join, publish) -> None:
     assert room.emptied_ns == 9
 
 
+@pytest.mark.parametrize("terms", [Terms(Tier("open", "allowed"), "shared-passphrase", "livekit_gcm")])
 def test_encryption_is_what_was_announced(room, join, publish) -> None:
     join("ana")
     assert publish("ana", "cam", encryption=Encryption.GCM).encryption is Encryption.GCM
 
 
 def make_room(customer: str, name: str) -> Room:
-    return Room(RoomKey(customer, name), "RM_x", Tier(), 0, 0, b"t")
+    return Room(RoomKey(customer, name), "RM_x", Terms(Tier(), "none", "livekit_gcm"), 0, 0, b"t")
 
 
 def test_rooms_of_one_name_are_apart_by_customer() -> None:
@@ -312,8 +314,8 @@ def test_empty_rooms_are_kept_for_a_while_and_then_forgotten() -> None:
     directory.add(make_room("acme", "next"))
 
 
+@pytest.mark.parametrize("terms", [Terms(Tier("paid", "required"), "shared-passphrase", "livekit_gcm")])
 def test_a_track_against_the_tier_is_refused_and_forgotten(room, join, publish) -> None:
-    room.tier = Tier("paid", "required")
     join("ana")
     with pytest.raises(Refused) as refused:
         publish("ana", "cam")
@@ -321,3 +323,51 @@ def test_a_track_against_the_tier_is_refused_and_forgotten(room, join, publish) 
     assert room.publication("TR_ana_cam") is None
     publish("ana", "sealed", encryption=Encryption.GCM)
     assert room.publication("TR_ana_sealed") is not None
+
+
+def test_the_rooms_terms_are_shown_with_everybody_in_it(room, join) -> None:
+    assert dict(join("ana").room_attributes) == {"veil.tier": "open", "veil.e2ee_profile": "none"}
+
+
+@pytest.mark.parametrize(
+    "name", ["veil.tier", "veil.e2ee_profile", "veil.anything", "Veil.tier", "veil.", " veil.tier", "ve\u00adil.tier",
+             "\uff56eil.tier", "veil\uff0etier", "\u200bveil.tier", "v\u0301eil.tier", "VEIL\t.TIER"]
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["paid", ""])
+def test_nobody_changes_or_removes_what_is_the_servers(room, join, name: str, value: str) -> None:
+    ana = join("ana", can_update_metadata=True)
+    with pytest.raises(Refused) as refused:
+        room.update_description(ana.sid, name="", metadata="", attributes=[("mood", "fine"), (name, value)])
+    assert refused.value.status == 403 and "veil." in refused.value.sentence
+    assert ana.description.attributes == (), "nothing of a refused request is done"
+
+
+def test_other_names_that_hold_the_word_are_anybodys(room, join) -> None:
+    ana = join("ana", can_update_metadata=True)
+    given = [("veil", "1"), ("veiled.x", "2"), ("my.veil.tier", "3"), ("veil_tier", "4")]
+    room.update_description(ana.sid, name="", metadata="", attributes=given)
+    assert list(ana.description.attributes) == given
+
+
+def test_a_full_room_and_too_many_tracks_name_the_tier(room, join, publish) -> None:
+    room.max_participants = room.max_publications = 1
+    join("ana")
+    with pytest.raises(Refused) as refused:
+        join("bo")
+    assert refused.value.status == 429 and "open tier have 1 participants" in refused.value.sentence
+    publish("ana", "cam")
+    with pytest.raises(Refused) as refused:
+        publish("ana", "mic", is_video=False)
+    assert refused.value.status == 429 and "open tier a participant publishes 1 tracks" in refused.value.sentence
+
+
+@pytest.mark.parametrize("terms", [Terms(Tier("paid", "required"), "shared-passphrase", "sframe")])
+def test_key_ids_are_kept_for_a_participants_own_track_until_it_is_bound(room, join, publish) -> None:
+    join("ana")
+    join("bo")
+    track = publish("ana", "cam", encryption=Encryption.CUSTOM, bind=False)
+    assert room.announce_keys("PA_bo", track.sid, 0, 9) is None and track.key_ranges == []
+    assert room.announce_keys("PA_ana", "TR_none", 0, 9) is None
+    for first in range(40):
+        assert room.announce_keys("PA_ana", track.sid, first, first) is track
+    assert track.key_ranges == [(first, first) for first in range(8, 40)], "the newest 32"

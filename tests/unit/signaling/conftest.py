@@ -93,9 +93,10 @@ async def connect(http: aiohttp.ClientSession, relay: Server) -> Callable[..., A
         query: str = "",
         secret: str = SECRET,
         key: str = "akey",
+        attributes: dict[str, str] | None = None,
         **video: Any,
     ) -> Signal:
-        text = token(secret, iss=key, sub=identity, name=identity, video=video)
+        text = token(secret, iss=key, sub=identity, name=identity, video=video, attributes=attributes or {})
         url = f"ws://127.0.0.1:{(to or relay).http_port}/rtc?protocol=17{query}"
         signal = Signal(await http.ws_connect(url, headers={"Authorization": f"Bearer {text}"}, max_msg_size=0))
         first = await signal.next()

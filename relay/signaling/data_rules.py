@@ -1,0 +1,106 @@
+"""Which data messages of a participant go on, and what the relay reads in them: nothing but announcements of key ids.
+
+In an encrypted room clear messages go to nobody. Those on topic `veil.keys` do, up to 64 kB and a few a second: clients
+tell each other there what they need to decrypt, sealed by themselves. One kind the relay reads too:
+`{"track_sid": "TR_…", "kids": [first, last]}` says which SFrame key ids the frames of the sender's own track will carry.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from relay.clock import monotonic_ns
+
+if TYPE_CHECKING:
+    from relay.signaling.session import Session
+
+KEYS_TOPIC = "veil.keys"
+MAX_KEYS_BYTES = 65_536
+# An epoch of group keys is at most one message in 2 s, a publication's announcement one in its life.
+KEYS_PER_S = 10
+KEYS_BURST = 50
+NS_PER_S = 1_000_000_000
+MAX_KID = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """Key ids first to last will be used for frames of this track."""
+
+    track_sid: str
+    first: int
+    last: int
+
+
+def read_announcement(payload: bytes) -> Announcement | None:
+    """Return what this message announces, None when it is of another kind.   Errors: ValueError for a wrong one."""
+    try:
+        said = json.loads(payload)
+    except (ValueError, RecursionError):
+        # Sealed boxes need not be JSON.
+        return None
+    if not isinstance(said, dict) or "kids" not in said:
+        return None
+    track_sid, kids = said.get("track_sid"), said["kids"]
+    if not isinstance(track_sid, str) or not isinstance(kids, list) or [type(kid) for kid in kids] != [int, int]:
+        raise ValueError("not a track and two numbers")
+    if not 0 <= kids[0] <= kids[1] <= MAX_KID:
+        raise ValueError("not a range of key ids")
+    return Announcement(track_sid, kids[0], kids[1])
+
+
+class Rate:
+    """So many a second with a burst; `take` is False above that."""
+
+    __slots__ = ("_burst_ns", "_paid_ns", "_step_ns")
+
+    def __init__(self, per_s: int, burst: int) -> None:
+        self._step_ns = NS_PER_S // per_s
+        self._burst_ns = self._step_ns * burst
+        self._paid_ns = 0
+
+    def take(self, now_ns: int) -> bool:
+        """Take one, if one is left."""
+        paid_ns = max(self._paid_ns, now_ns - self._burst_ns) + self._step_ns
+        if paid_ns > now_ns:
+            return False
+        self._paid_ns = paid_ns
+        return True
+
+
+class DataRules:
+    """The rules for the messages of one session, in its room."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._keys_rate = Rate(KEYS_PER_S, KEYS_BURST)
+        self._was_told = False
+
+    def refusal(self, *, is_encrypted: bool, keys: bytes | None) -> str | None:
+        """Return the reason (a counter's name) for which this message goes to nobody, None when it goes on.
+
+        `keys` is what a message on topic veil.keys says. The first message of the wrong kind is told its sender.
+        """
+        if keys is not None:
+            return self._keys_refusal(keys)
+        hall = self._session.hall
+        sentence = hall.room.terms.data_refusal(is_encrypted=is_encrypted) if hall is not None else None
+        if sentence is None:
+            return None
+        if not self._was_told and self._session.listener is not None:
+            self._was_told = True
+            self._session.listener.on_notice(sentence)
+        return "data_encrypted" if is_encrypted else "data_clear"
+
+    def _keys_refusal(self, payload: bytes) -> str | None:
+        if len(payload) > MAX_KEYS_BYTES:
+            return "keys_size"
+        if not self._keys_rate.take(monotonic_ns()):
+            return "keys_rate"
+        try:
+            announcement = read_announcement(payload)
+        except ValueError:
+            return "keys_malformed"
+        if announcement is not None and not self._session.publisher.announce_keys(announcement):
+            return "keys_of_no_own_track"
+        return None
