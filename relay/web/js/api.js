@@ -16,9 +16,11 @@ export function joinByInvite(invite, name) {
   return post("/client/join", { invite, name });
 }
 
-/** Return {token, room, identity} on a development server.   Errors: SignalRefused, SignalUnreachable. */
-export function joinByRoom(room, name) {
-  return post("/client/dev-join", { room, name });
+/** Return {token, room, identity} on a development server; the first one's format is the room's.   Errors: SignalRefused,
+ *  SignalUnreachable. */
+export function joinByRoom(room, name, format) {
+  const terms = format ? { e2ee_profile: "shared-passphrase", frame_format: format } : {};
+  return post("/client/dev-join", { room, name, ...terms });
 }
 
 /** Return {room, isExpired} of an invite, as far as it can be read without its key: only the server can judge it. */

@@ -16,8 +16,8 @@ drawAll(document);
 const store = createStore(initialState());
 const media = new LocalMedia(store);
 const room = new Room(store, media, () => {
-  const { invite, name, room: wanted } = store.state;
-  return invite ? joinByInvite(invite, name) : joinByRoom(wanted, name);
+  const { invite, name, room: wanted, secret } = store.state;
+  return invite ? joinByInvite(invite, name) : joinByRoom(wanted, name, secret?.format);
 });
 
 const join = async ({ name, room: wanted, passphrase, isSealed }) => {
