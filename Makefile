@@ -9,6 +9,7 @@
 #   make adversary garbage on every port while a call runs, with a table
 #   make conformance  the oracle over a million generated packets
 #   make noninterference  ten thousand calls, each run again with its payloads' bytes replaced
+#   make false-stops  a million encrypted frames, of which the relay may take none for clear
 #   make fuzz      long fuzzing (FUZZ_S=600)    make bench    figures against goals
 #   make bench-path  cost per forwarded packet beside the raw limit of the machine
 #   make bench-serve the same through signalling and handshakes: a whole relay, Python included
@@ -39,7 +40,7 @@ SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
 .PHONY: run test test-long unit conformance noninterference interop lossy adversary browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
-.PHONY: fuzz-short debug-build asan-build
+.PHONY: false-stops fuzz-short debug-build asan-build
 
 run: set-up build
 	@exec $(PY) -m relay serve --dev
@@ -70,6 +71,9 @@ conformance: build/stamps/test build
 
 noninterference: build/stamps/test build
 	$(PY) -m tests.sim.noninterference $(ARGS)
+
+false-stops: build/stamps/test build
+	$(PY) -m tests.sim.false_stops $(ARGS)
 
 fuzz: build/stamps/test debug-build
 	VEIL_FUZZ_S=$(FUZZ_S) PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" tests/fuzz --timeout 0 $(ARGS)

@@ -40,6 +40,8 @@ ctypedef struct MarkTrack:         # one encoding
     uint8_t in_frame
     uint8_t next_starts            # without a descriptor: the last packet had the marker
     uint8_t has_counter
+    uint8_t steps                  # SFrame: frames in a row that counted on, up to what makes them believed
+    uint8_t waiting                # frames that are judged once it is known whether those behind them count on
     uint32_t ssrc
     int64_t next_seq
     uint16_t verdicts              # of the last frames, bit 0 the newest; 1 = bad

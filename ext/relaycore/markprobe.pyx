@@ -8,8 +8,9 @@ payloads and padding are not. What is judged, by format:
 
 LiveKit: the publisher's own SSRC and timestamp, which no clear frame ends with. SFrame: a KID that was announced and a CTR above
 that of the encoding's frame before, by no more than one sender counts in the time between; an encoding's frames leave their
-sender in the order of their CTRs, while encodings among themselves may overtake each other. 8 bad frames of the last 10 are
-a stop. So are frames that are marked while what follows the mark is plain: two keyframes in a row with VP8's or VP9's
+sender in the order of their CTRs, while encodings among themselves may overtake each other. As the first bytes of clear frames
+often are such headers, frames are good ones only when seven in a row count on, and all bad when one of these does not. 8 bad
+frames of the last 10 are a stop. So are frames that are marked while what follows the mark is plain: two keyframes in a row with VP8's or VP9's
 start code, or 32 frames in a row that begin as the codec's do (each by chance with at most 1 in 4).
 
 Conversely a publication declared clear is told of when most of its frames in 3 s are not its codec's, or bear a mark. It goes on.
@@ -47,6 +48,9 @@ cdef enum:
     CTR_STEP = 64
     CTR_TICKS_SHIFT = 5
     KID_FRAMES = 50                # a key changes less often
+    STEPS = 7                      # so many in a row are no chance; by then a clear stream has nearly shown eight bad frames
+    CLEAR_STEPS = 4
+    CLEAR_STEP = 8
     WINDOW_MS = 3000
     WINDOW_FRAMES = 15
 
@@ -54,7 +58,7 @@ cdef enum Verdict:
     UNKNOWN = 0                    # not enough of the frame came
     MARKED = 1
     UNMARKED = 2
-    PLAIN = 3
+    COUNTING = 3                   # as good as the frames behind it
 
 
 # --- the view ---------------------------------------------------------------------------------------------------
@@ -192,7 +196,7 @@ cdef bint _is_announced(const MarkProbe* p, uint64_t kid) noexcept nogil:
 
 
 cdef bint _counts_on(MarkTrack* k, uint64_t kid, uint64_t ctr, uint32_t rtp_ts) noexcept nogil:
-    """Whether a frame's KID and CTR go on from those before. A key may change and a count may leap, but not often."""
+    """Whether a frame's KID and CTR go on from those before."""
     cdef uint64_t most = CTR_STEP + ((rtp_ts - k.counter_ts) >> CTR_TICKS_SHIFT)
     cdef bint is_next
     if not k.has_counter:
@@ -219,7 +223,11 @@ cdef int _judge_sframe(const MarkProbe* p, MarkTrack* k, const MarkView* m, Py_s
     cdef Py_ssize_t begin = 0
     body[0] = _take_sframe_header(m, &kid, &ctr, &begin)
     if body[0] < 0 or not _is_announced(p, kid) or not _counts_on(k, kid, ctr, m.rtp_ts):
+        k.steps = 0
         return UNMARKED
+    if k.steps < STEPS:
+        k.steps += 1
+        return COUNTING
     return MARKED
 
 
@@ -264,13 +272,12 @@ cdef bint _is_of_codec(const MarkProbe* p, MarkTrack* k, const MarkView* m) noex
     if _bears_livekit(p, k, m):
         return False
     if _take_sframe_header(m, &kid, &ctr, &begin) > 0:
-        counts = k.has_counter and kid == k.kid and k.ctr < ctr <= k.ctr + 8
+        counts = k.has_counter and kid == k.kid and k.ctr < ctr <= k.ctr + CLEAR_STEP
         k.has_counter = 1
         k.kid = kid
         k.ctr = ctr
-    else:
-        k.has_counter = 0
-    if counts:
+    k.steps = <uint8_t>(k.steps + 1) if counts and k.steps < CLEAR_STEPS else <uint8_t>(CLEAR_STEPS if counts else 0)
+    if k.steps == CLEAR_STEPS:
         return False
     if m.codec == CODEC_OPUS:
         return is_opus(m)
@@ -319,17 +326,23 @@ cdef void _judge(MarkProbe* p, Counters* c, MarkTrack* k, int64_t now_ns) noexce
         verdict = _judge_sframe(p, k, &k.frame, &body)
     if verdict == UNKNOWN:
         return
-    k.unjudged_packets = 0
-    c.frames_judged += 1
-    if verdict == MARKED:
-        c.frames_marked += 1
+    if verdict != UNMARKED:
         # LiveKit leaves the beginning of all but VP9 readable, and rightly so.
         if (p.kind == FRAMES_SFRAME or k.frame.codec == CODEC_VP9) and _looks_plain(p, k, &k.frame, body):
             c.frames_plain += 1
             p.reason = STOP_PLAINTEXT
+    k.waiting += 1
+    if verdict == COUNTING:
+        return
+    k.unjudged_packets = 0
+    c.frames_judged += k.waiting
+    if verdict == MARKED:
+        c.frames_marked += k.waiting
     else:
-        c.frames_unmarked += 1
-    k.verdicts = <uint16_t>(((k.verdicts << 1) | (verdict == UNMARKED)) & JUDGED)
+        c.frames_unmarked += k.waiting
+    while k.waiting:
+        k.waiting -= 1
+        k.verdicts = <uint16_t>(((k.verdicts << 1) | (verdict == UNMARKED)) & JUDGED)
     if verdict == UNMARKED and _count_bits(k.verdicts) >= BAD_LIMIT:
         p.reason = STOP_UNMARKED
 
