@@ -14,6 +14,7 @@
 #   make bench-path  cost per forwarded packet beside the raw limit of the machine
 #   make bench-serve the same through signalling and handshakes: a whole relay, Python included
 #   make bench-delay delay beside a plain forwarder             make bench-memory  memory per subscription
+#   make bench-opaque  instructions per packet of encrypted publications beside clear ones
 #   make bench-audio  a thousand listeners for a minute, every frame checked
 #   make bench-repair  a million frames through a path that loses 10 % at either end
 #   make debug     debug twin's unit tests      make asan     unit tests under address and undefined sanitizers
@@ -40,7 +41,7 @@ SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
 .PHONY: run test test-long unit conformance noninterference interop lossy adversary browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
-.PHONY: false-stops fuzz-short debug-build asan-build
+.PHONY: bench-opaque false-stops fuzz-short debug-build asan-build
 
 run: set-up build
 	@exec $(PY) -m relay serve --dev
@@ -103,6 +104,9 @@ bench-audio: build/stamps/test build
 
 bench-repair: build/stamps/test build
 	$(PY) -m tests.bench.bench_repair $(ARGS)
+
+bench-opaque: build/stamps/test build
+	$(PY) -m tests.bench.bench_opaque $(ARGS)
 
 bench-memory: build/stamps/test build
 	$(PY) -m tests.bench.bench_memory $(ARGS)
