@@ -2,8 +2,9 @@
 
 `GET /client/config` → `{"dev"}`: whether a room name is enough here.
 `POST /client/join {"invite", "name"}` → `{"token", "url", "room", "identity"}`.
-`POST /client/dev-join {"room", "name", "e2ee_profile"?, "frame_format"?}` → the same, only with `--dev`, only on
-loopback. What the first one chooses the room keeps; who chooses nothing takes it as it is.
+`POST /client/dev-join {"room", "name"}` → the same, only with `--dev`, only on loopback.
+Both take `"e2ee_profile"` and `"frame_format"` too, from who has a key: what the first one asks for the room keeps, within
+its tier and what the invite says; who asks for nothing takes the call as it is.
 """
 
 import ipaddress
@@ -50,7 +51,7 @@ class ClientApi:
     async def _join(self, request: web.Request) -> dict[str, str]:
         body = await _read(request)
         invite = invites.read(_text(body, "invite"), self._keys)
-        token, identity = invites.admit(invite, body.get("name"))
+        token, identity = invites.admit(invite, body.get("name"), _demands(body))
         return {"token": token, "url": _url(request), "room": invite.room.name, "identity": identity}
 
     async def _dev_join(self, request: web.Request) -> dict[str, str]:

@@ -93,11 +93,24 @@ def read(invite: str, keys: Keyring) -> Invite:
     return Invite(RoomKey(key.customer, room), rights, key, read_demands(attributes.items(), "invite"))
 
 
-def admit(invite: Invite, name: str) -> tuple[str, str]:
-    """Return (token, identity) for a guest who calls himself `name`.   Errors: Refused 400."""
-    name = clean_name(name)
-    identity = identity_of(name)
-    return join_token(invite.key, invite.room.name, identity, name, invite.rights, invite.demands), identity
+def admit(invite: Invite, name: object, asked: Demands = NO_DEMANDS) -> tuple[str, str]:
+    """Return (token, identity) for a guest who calls himself `name` and asks for a call of that kind.
+
+    Errors: Refused 400, 403 when the invite leads to a call of another kind.
+    """
+    shown = clean_name(name)
+    identity = identity_of(shown)
+    demands = both(invite.demands, asked)
+    return join_token(invite.key, invite.room.name, identity, shown, invite.rights, demands), identity
+
+
+def both(invited: Demands, asked: Demands) -> Demands:
+    """Return what an invite and its guest demand together.   Errors: Refused 403 when they contradict each other."""
+    said = invited.attributes()
+    for attribute, value in asked.attributes().items():
+        if said.setdefault(attribute, value) != value:
+            raise Refused(403, f"The invite leads to a call whose {attribute} is {said[attribute]}, and not {value}.")
+    return read_demands(said.items(), "invite")
 
 
 def identity_of(name: str) -> str:

@@ -59,14 +59,17 @@ async def call(relay: RelayProcess, format_: Format, codecs: list[str]) -> None:
     room = type(format_).__name__
     clips = [record(codec) for codec in codecs]
     async with (
-        Caller(relay.ws_url, relay.token("ana", room=room), format_, publish=clips) as ana,
-        Caller(relay.ws_url, relay.token("bo", room=room), format_) as bo,
+        Caller(relay.ws_url, relay.token("ana", room=room, attributes=format_.attributes), format_, publish=clips) as ana,
+        Caller(relay.ws_url, relay.token("bo", room=room, attributes=format_.attributes), format_) as bo,
     ):
         await bo.until(lambda: len(bo.everything()) == len(codecs) and all(c.decoded >= 20 for _, _, c in bo.everything()))
         await bo.until(lambda: bo.received("ana", "audio").decoded >= 50)
         for _, kind, counts in bo.everything():
             assert not counts.failures and counts.lost == 0
             assert counts.decoded >= 0.95 * counts.frames and counts.width == (320 if kind == "video" else 0)
+        if format_ is SFRAME:
+            # It has no encrypted data here, and clear data goes nowhere in such a call.
+            return
         bo.send_data(b"hello")
         await ana.until(lambda: [data.payload for data in ana.data] == [b"hello"])
         assert ana.data[0].was_encrypted == (format_ is LIVEKIT)
@@ -83,8 +86,8 @@ async def test_calls_of_every_format_through_a_relay() -> None:
 async def test_who_has_another_key_decodes_nothing() -> None:
     async with (
         relay_process() as relay,
-        Caller(relay.ws_url, relay.token("ana"), SFRAME, publish=[record("vp8"), record("opus")]),
-        Caller(relay.ws_url, relay.token("bo"), LinkKey(bytes(32))) as bo,
+        Caller(relay.ws_url, relay.token("ana", attributes=SFRAME.attributes), SFRAME, publish=[record("vp8"), record("opus")]),
+        Caller(relay.ws_url, relay.token("bo", attributes=SFRAME.attributes), LinkKey(bytes(32))) as bo,
     ):
         await bo.until(lambda: bo.received("ana", "video").frames >= 10 and bo.received("ana", "audio").frames >= 10)
         for kind in ("audio", "video"):

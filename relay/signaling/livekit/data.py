@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 from livekit.protocol import models
 
+from relay.policy.terms import is_reserved
 from relay.signaling.data_rules import KEYS_TOPIC
 
 RELIABLE = "_reliable"
@@ -41,6 +42,9 @@ def stamp(data: bytes, *, reliable: bool, sid: str, identity: str, is_agent: boo
     except DecodeError:
         return None
     kind = packet.WhichOneof("value")
+    # Other topics of this name are the relay's own words.
+    if kind == "user" and is_reserved(packet.user.topic) and packet.user.topic != KEYS_TOPIC:
+        return None
     if kind in _NOT_FROM_CLIENTS or (kind in _FROM_AGENTS_ONLY and not is_agent):
         return None
     packet.kind = models.DataPacket.Kind.RELIABLE if reliable else models.DataPacket.Kind.LOSSY

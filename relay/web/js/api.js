@@ -12,15 +12,19 @@ export async function serverConfig() {
 }
 
 /** Return {token, room, identity} for a guest with an invite.   Errors: SignalRefused, SignalUnreachable. */
-export function joinByInvite(invite, name) {
-  return post("/client/join", { invite, name });
+export function joinByInvite(invite, name, format) {
+  return post("/client/join", { invite, name, ...termsOf(format) });
 }
 
 /** Return {token, room, identity} on a development server; the first one's format is the room's.   Errors: SignalRefused,
  *  SignalUnreachable. */
 export function joinByRoom(room, name, format) {
-  const terms = format ? { e2ee_profile: "shared-passphrase", frame_format: format } : {};
-  return post("/client/dev-join", { room, name, ...terms });
+  return post("/client/dev-join", { room, name, ...termsOf(format) });
+}
+
+/** Who has a key wants a call of its format and no other; who has none takes the call as it is. */
+function termsOf(format) {
+  return format ? { e2ee_profile: "shared-passphrase", frame_format: format } : {};
 }
 
 /** Return {room, isExpired} of an invite, as far as it can be read without its key: only the server can judge it. */

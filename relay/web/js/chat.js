@@ -4,6 +4,8 @@ import { decodePacket, decodePayload, encodePacket, encodePayload } from "./data
 
 export const MAX_CHARACTERS = 2000;
 const TOPICS = ["chat", "lk-chat-topic"];
+// The relay's own word; it lets no participant write on this topic.
+const NOTICE_TOPIC = "veil.notice";
 const MAX_KEPT = 500;
 
 export class Chat {
@@ -12,6 +14,7 @@ export class Chat {
   #sequence = 0;
   #lastSequence = new Map();
   #turn = Promise.resolve(); // Sealing takes a moment; messages keep their order.
+  onNotice = () => {}; // Called with what the relay has to say to this person.
   e2ee = null; // Of the present connection; with its secret, every message is sealed.
 
   constructor(store, send) {
@@ -37,6 +40,10 @@ export class Chat {
   onData(data, participants) {
     const packet = data instanceof ArrayBuffer ? decodePacket(data) : null;
     if (!packet) return;
+    if (packet.user?.topic === NOTICE_TOPIC) {
+      if (!packet.participantIdentity) this.onNotice(new TextDecoder().decode(packet.user.payload));
+      return;
+    }
     const { e2ee } = this;
     this.#turn = this.#turn.then(async () => {
       if (packet.encrypted) {

@@ -17,7 +17,7 @@ const store = createStore(initialState());
 const media = new LocalMedia(store);
 const room = new Room(store, media, () => {
   const { invite, name, room: wanted, secret } = store.state;
-  return invite ? joinByInvite(invite, name) : joinByRoom(wanted, name, secret?.format);
+  return invite ? joinByInvite(invite, name, secret?.format) : joinByRoom(wanted, name, secret?.format);
 });
 
 const join = async ({ name, room: wanted, passphrase, isSealed }) => {

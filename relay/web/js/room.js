@@ -48,6 +48,7 @@ export class Room {
     this.#media = media;
     this.#credentials = credentials;
     this.chat = new Chat(store, (bytes) => this.#publisher?.send(bytes));
+    this.chat.onNotice = (text) => this.#notice("problem", text);
     media.onChange = () => this.#sync();
     window.addEventListener("online", () => this.#wake());
     window.addEventListener("pagehide", () => this.leave());
@@ -312,6 +313,8 @@ export class Room {
   }
 
   #notice(kind, text) {
+    // A refused track is answered and told as a message: once is enough.
+    if (this.#store.state.notices.at(-1)?.text === text) return;
     this.#store.update((state) => ({ notices: [...state.notices, { id: ++this.#noticeCount, kind, text }] }));
   }
 }

@@ -18,9 +18,11 @@ KEYS_TOPIC = "veil.keys"
 
 
 class Format(Protocol):
-    """What a call's frames and data packets look like. `encryption` is the TrackInfo's."""
+    """What a call's frames and data packets look like. `encryption` is the TrackInfo's; tokens with `attributes` ask for
+    a room of this kind."""
 
     encryption: int
+    attributes: dict[str, str]
 
     def seal(self, identity: str, track_sid: str, codec: str, ssrc: int) -> Seal: ...
 
@@ -40,6 +42,7 @@ class Format(Protocol):
 
 class _Clear:
     encryption = models.Encryption.NONE
+    attributes: dict[str, str] = {}
 
     def seal(self, identity: str, track_sid: str, codec: str, ssrc: int) -> Seal:
         return lambda frame, _rtp_ts, _is_keyframe: frame
@@ -66,6 +69,7 @@ class Passphrase(_Clear):
     """LiveKit GCM under a passphrase that all share; raw bytes are derived as livekit-client does."""
 
     encryption = models.Encryption.GCM
+    attributes = {"veil.e2ee_profile": "shared-passphrase", "veil.frame_format": "livekit_gcm"}
 
     def __init__(self, secret: str | bytes, *, key_index: int = 0) -> None:
         self._material = livekit_gcm.Material(secret)
@@ -97,6 +101,7 @@ class LinkKey(_Clear):
     """SFrame under an invite link's key: a base key for each publication, one generation. Has no encrypted data."""
 
     encryption = models.Encryption.CUSTOM
+    attributes = {"veil.e2ee_profile": "shared-passphrase", "veil.frame_format": "sframe"}
     KID = 0
 
     def __init__(self, link_key: bytes | None = None) -> None:
