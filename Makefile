@@ -7,6 +7,7 @@
 #   make browser   tests with browsers          make interop  every client against every other, with a table
 #   make lossy     calls through a network that loses packets, five seeds
 #   make adversary garbage on every port while a call runs, with a table
+#   make prove-blind  a relay's memory searched for what its encrypted calls hold
 #   make conformance  the oracle over a million generated packets
 #   make noninterference  ten thousand calls, each run again with its payloads' bytes replaced
 #   make false-stops  a million encrypted frames, of which the relay may take none for clear
@@ -40,7 +41,7 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test test-long unit conformance noninterference interop lossy adversary browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
+.PHONY: run test test-long unit conformance noninterference interop lossy adversary prove-blind browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
 .PHONY: bench-opaque false-stops fuzz-short debug-build asan-build
 
 run: set-up build
@@ -66,6 +67,9 @@ lossy: build/stamps/test build build/clients/.fetched
 
 adversary: build/stamps/test build
 	$(PY) -m tests.adversary.run $(ARGS)
+
+prove-blind: build/stamps/test build
+	$(PY) -m tests.adversary.prove_blind $(ARGS)
 
 conformance: build/stamps/test build
 	$(PY) -m tests.sim.conformance $(ARGS)

@@ -86,6 +86,10 @@ class RelayProcess:
         } | grants
         return mint_token(ApiKey(DEV_KEY, DEV_SECRET), identity, video, ttl_s, name=identity, attributes=attributes)
 
+    @property
+    def log_path(self) -> Path:
+        return self._log
+
     def log_text(self) -> str:
         """Return what the relay wrote to standard error so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
