@@ -96,6 +96,20 @@ def forbidden_in_the_relay(path: str, source: str) -> list[str]:
     ]
 
 
+def e2ee_beside_the_relay(path: str, source: str) -> list[str]:
+    """What clients encrypt with is theirs: it needs nothing of the relay but the base of its errors, and no codec."""
+    if not path.startswith("relay/e2ee/"):
+        return []
+    theirs = NEVER_IN_THE_RELAY - {"relay.e2ee"}
+    return [
+        f"line {line}: {module}"
+        for line, module in imported(source)
+        if is_within(module, "relay") and module != "relay" and module.split(".")[1] not in ("e2ee", "errors")
+        or is_within(module, "relaycore")
+        or any(is_within(module, m) for m in theirs)
+    ]
+
+
 def loadtests_import_relay(path: str, source: str) -> list[str]:
     """Load tests judge servers from outside, so nothing of ours may help them or be tested by itself."""
     if not path.startswith("loadtests/"):

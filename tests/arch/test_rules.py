@@ -70,6 +70,20 @@ RULES: list[tuple[str, Callable[[str, str], list[str]], tuple[str, ...], tuple[s
         ("relay/session/sctp.py", "import cffi\nfrom livekit.protocol import rtc\n"),
     ),
     (
+        "the relay process never holds what opens frames",
+        rules.forbidden_in_the_relay,
+        CONTROL,
+        ("relay/signaling/publishing.py", "def f():\n    from relay.e2ee import sframe\n"),
+        ("relay/e2ee/framing.py", "from relay.e2ee.sframe import Opener\n"),
+    ),
+    (
+        "e2ee stands beside the relay",
+        rules.e2ee_beside_the_relay,
+        CONTROL,
+        ("relay/e2ee/a.py", "from relay.rooms.room import Room\n"),
+        ("relay/e2ee/a.py", "from relay.errors import VeilError\nfrom livekit.protocol import models\n"),
+    ),
+    (
         "loadtests know nothing of relay: they drive any server that speaks the protocol",
         rules.loadtests_import_relay,
         ("loadtests/**/*.py",),
