@@ -85,7 +85,7 @@ cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f
     cdef bint is_wanted = False
     cdef bint starts = _starts(f)
     cdef RtpStream* s = r.encodings[f.encoding].stream
-    if s == NULL or s.ssrc != f.rtp.ssrc or r.is_stopped:
+    if s == NULL or s.ssrc != f.rtp.ssrc:
         # It waited for so long that its publisher has started over.
         return
     for i in range(r.egress_count):

@@ -34,7 +34,7 @@ cdef Slot* _find(Engine* e, const Egress* g, const SentPacket* p, const SentMapp
     cdef const PacketFacts* f
     cdef Slot* slot
     cdef int64_t ext_seq
-    if s == NULL or s.serial != m.serial or s.history == NULL or r.is_stopped:
+    if s == NULL or s.serial != m.serial or s.history == NULL:
         return NULL
     # The log has 32 bits of the source number; the history's newest has them all.
     ext_seq = s.history.newest + <int32_t>(p.source_low - <uint32_t>(s.history.newest & 0xffffffffu))

@@ -18,7 +18,7 @@ CORE = ROOT / "ext/relaycore"
 HERE = Path(__file__).parent
 BUILT = ("be", "errs", "seq", "rtp", "hdrext", "rtcp", "stun", "icelite", "twcc")
 # Tested through a whole engine.
-NEED_ALL = ("capture",)
+NEED_ALL = ("capture", "markprobe", "codecheads", "receive", "forward", "engine")
 
 # name: (module, what stands there, what the mutant puts there)
 MUTANTS = {
@@ -69,8 +69,11 @@ MUTANTS = {
 }
 
 
-def build_and_test(folder, module, replace):
-    """Copy the sources and the built modules, change one source, build it, run its tests; return (exit code, output)."""
+def build_and_test(folder, module, replace, tests=None):
+    """Copy the sources and the built modules, change one source, build it, run its tests; return (exit code, output).
+
+    tests: file names without `test_`; as the module's where that has its own.
+    """
     core = folder / "ext/relaycore"
     shutil.copytree(CORE, core, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for built in Path(relaycore.__file__).parent.glob("*.so"):
@@ -100,7 +103,7 @@ def build_and_test(folder, module, replace):
             "no:cacheprovider",
             "-o",
             f"pythonpath={path} .",
-            str(HERE / f"test_{module}.py"),
+            *(str(HERE / f"test_{name}.py") for name in tests or (module,)),
         ],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(path)},
