@@ -17,6 +17,7 @@ from relay.addresses import media_addresses
 from relay.config import Config
 from relay.config_tiers import tier_table
 from relay.errors import ConfigError, VeilError
+from relay.hardening import harden
 from relay.log import get_logger, lost_records
 from relay.observe.account import take_account
 from relay.plane import MAX_KEPT_BYTES, ListenAddress, Plane, slots_lost
@@ -275,6 +276,7 @@ def run(
 ) -> int:
     """Run a relay in this process and return its exit code."""
     try:
+        harden()
         allow_descriptors()
         with contextlib.suppress(KeyboardInterrupt):
             uvloop.run(serve(config, on_ready=on_ready, load_anew=load_anew))

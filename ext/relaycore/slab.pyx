@@ -13,15 +13,18 @@ cdef extern from *:
     """
     #include <stdio.h>
     #include <stdlib.h>
+    #include <sys/mman.h>
     static void slab_bug(const char *what) { fputs(what, stderr); abort(); }
     """
     const bint RELAY_DEBUG
     int posix_memalign(void** out, size_t alignment, size_t bytes) noexcept nogil
     void slab_bug(const char* what) noexcept nogil
+    int madvise(void* address, size_t bytes, int advice) noexcept nogil
+    const int MADV_DONTDUMP
 
 cdef enum:
     POISON = 0xDD
-    CACHE_LINE_BYTES = 64
+    PAGE_BYTES = 4096
 
 
 cdef Slab* slab_new(uint32_t small_count, uint32_t large_count) noexcept nogil:
@@ -33,11 +36,15 @@ cdef Slab* slab_new(uint32_t small_count, uint32_t large_count) noexcept nogil:
     if s == NULL:
         return NULL
     s.slots = <Slot*>calloc(total if total > 0 else 1, sizeof(Slot))
-    # Both slot sizes are multiples of a cache line, so that no two packets share one.
-    if s.slots == NULL or posix_memalign(&memory, CACHE_LINE_BYTES, memory_bytes if memory_bytes > 0 else 1) != 0:
+    # Both slot sizes are multiples of a cache line, so that no two packets share one. Whole pages, so that they alone are
+    # left out of core files.
+    memory_bytes = (memory_bytes + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES
+    if s.slots == NULL or posix_memalign(&memory, PAGE_BYTES, memory_bytes if memory_bytes > 0 else PAGE_BYTES) != 0:
         free(s.slots)
         free(s)
         return NULL
+    # Advice: where a kernel does not take it, the process is still not dumpable.
+    madvise(memory, memory_bytes, MADV_DONTDUMP)
     s.memory = <uint8_t*>memory
     s.small_count = small_count
     s.large_count = large_count
