@@ -8,6 +8,7 @@
 #   make lossy     calls through a network that loses packets, five seeds
 #   make adversary garbage on every port while a call runs, with a table
 #   make prove-blind  a relay's memory searched for what its encrypted calls hold
+#   make mutants   every rule of the fail-closed checks taken out in turn, and found missing
 #   make conformance  the oracle over a million generated packets
 #   make noninterference  ten thousand calls, each run again with its payloads' bytes replaced
 #   make false-stops  a million encrypted frames, of which the relay may take none for clear
@@ -41,17 +42,17 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test test-long unit conformance noninterference interop lossy adversary prove-blind browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
+.PHONY: run test test-long unit conformance noninterference interop lossy adversary prove-blind mutants browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
 .PHONY: bench-opaque false-stops fuzz-short debug-build asan-build
 
 run: set-up build
 	@exec $(PY) -m relay serve --dev
 
 test: build/stamps/test build build/clients/.fetched
-	$(PY) -m pytest -m "not long" $(ARGS)
+	$(PY) -m pytest -m "not long and not matrix" $(ARGS)
 
 test-long: build/stamps/test build build/clients/.fetched
-	$(PY) -m pytest -m long $(ARGS)
+	$(PY) -m pytest -m "long and not matrix" $(ARGS)
 
 unit: build/stamps/test build
 	$(PY) -m pytest tests/unit tests/arch tests/sim tests/adversary -m "not browser and not interop and not slow and not long" $(ARGS)
@@ -70,6 +71,9 @@ adversary: build/stamps/test build
 
 prove-blind: build/stamps/test build
 	$(PY) -m tests.adversary.prove_blind $(ARGS)
+
+mutants: build/stamps/test build
+	$(PY) -m pytest tests/unit -m matrix $(ARGS)
 
 conformance: build/stamps/test build
 	$(PY) -m tests.sim.conformance $(ARGS)

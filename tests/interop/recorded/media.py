@@ -50,6 +50,7 @@ class RecordedMedia:
             self.remove_endpoint(endpoint)
         self._pool.shutdown()
         os.close(self.event_fd)
+        self.event_fd = -1
 
     def take_events(self) -> list[Event]:
         os.eventfd_read(self.event_fd)
@@ -142,6 +143,9 @@ class RecordedMedia:
         return self._ids
 
     def _emit(self, kind: EventKind, endpoint: int, subject: int = 0, payload: bytes | None = None) -> None:
+        if self.event_fd < 0:
+            # Stopped; what was still under way interests nobody.
+            return
         self._events.append((kind, endpoint, time.monotonic_ns(), subject, payload))
         os.eventfd_write(self.event_fd, 1)
 

@@ -4,8 +4,8 @@ import pytest
 
 from tests.unit.relaycore.test_wire_mutants import build_and_test
 
-# A compiler run for each.
-pytestmark = [pytest.mark.long, pytest.mark.slow]
+# A compiler run for each of many: `make mutants`.
+pytestmark = [pytest.mark.matrix, pytest.mark.slow]
 
 TESTS = ("markprobe", "engine_opaque")
 # name: (module, what stands there, what the mutant puts there)
@@ -34,8 +34,16 @@ MUTANTS = {
     "longer headers are let pass": ("markprobe", "if value[0] < 8 or (size > 1 and p[at] == 0):", "if False:"),
     "SFrame for H264": ("markprobe", "if m.codec == CODEC_H264:\n        # There", "if False:\n        # There"),
     "VP8 has no clear byte": ("markprobe", "begin[0] = 1\n", "begin[0] = 0\n"),
-    "marked is as good as encrypted": ("markprobe", "return k.plain_run >= PLAIN_RUN or k.plain_keyframes >= PLAIN_KEYFRAMES", "return False"),
-    "only runs count as plain": ("markprobe", "k.plain_run >= PLAIN_RUN or k.plain_keyframes >= PLAIN_KEYFRAMES", "k.plain_run >= PLAIN_RUN"),
+    "marked is as good as encrypted": (
+        "markprobe",
+        "return k.plain_run >= PLAIN_RUN or k.plain_keyframes >= PLAIN_KEYFRAMES",
+        "return False",
+    ),
+    "only runs count as plain": (
+        "markprobe",
+        "k.plain_run >= PLAIN_RUN or k.plain_keyframes >= PLAIN_KEYFRAMES",
+        "k.plain_run >= PLAIN_RUN",
+    ),
     "only keyframes count as plain": (
         "markprobe",
         "k.plain_run >= PLAIN_RUN or k.plain_keyframes >= PLAIN_KEYFRAMES",
@@ -46,14 +54,22 @@ MUTANTS = {
     "keys need not be announced": ("markprobe", "return p.kind == FRAMES_SFRAME and p.key_range_count == 0", "return False"),
     "clear frames are not watched": ("markprobe", "if 5 * k.window_bad >= 3 * k.window_frames", "if False"),
     "a few bad frames are enough to tell": ("markprobe", "5 * k.window_bad >= 3 * k.window_frames", "k.window_bad > 0"),
-    "a mark in clear frames is not seen": ("markprobe", "if _bears_livekit(p, k, m):\n        return False", "if False:\n        return False"),
+    "a mark in clear frames is not seen": (
+        "markprobe",
+        "if _bears_livekit(p, k, m):\n        return False",
+        "if False:\n        return False",
+    ),
     "a count in clear frames is not seen": ("markprobe", "if k.steps == CLEAR_STEPS:", "if False:"),
     "one count in clear frames is a sign": ("markprobe", "CLEAR_STEPS = 4", "CLEAR_STEPS = 1"),
     "VP8 of any size": ("codecheads", "return bool(m.has_gap) or fixed + partition <= m.frame_bytes", "return True"),
     "repairs are judged": ("receive", "if r.probe != NULL and s == a.stream and not", "if r.probe != NULL and not"),
     "what was kept is sent again": ("receive", "source_clear(r.encodings[i].stream.history, e.slab)", "pass"),
     "a stopped publication is received": ("receive", "if _is_shut(e, r, now_ns):", "if False:"),
-    "a stop lets its own packet pass": ("receive", "_stop_receiver(e, r, now_ns)\n        return False", "_stop_receiver(e, r, now_ns)\n        return True"),
+    "a stop lets its own packet pass": (
+        "receive",
+        "_stop_receiver(e, r, now_ns)\n        return False",
+        "_stop_receiver(e, r, now_ns)\n        return True",
+    ),
     "a queue goes on": ("forward", " or r.is_stopped:", ":"),
     "a format may change": ("engine", "return E_OK if r.probe.kind == <int>kind else E_STATE", "return E_OK"),
     "a format may come late": ("engine", "if r.egress_count or r.exports:", "if False:"),
