@@ -51,7 +51,7 @@ class World:
     async def _join(self, identity: str) -> LivekitParticipant:
         grant = read_grant(token(sub=identity, video={"canUpdateOwnMetadata": True}), KEYS)
         conference = self.server.conference
-        session = await conference.prepare(Joining(endpoint(grant, read_client_info({})), grant.room))
+        session = await conference.prepare(Joining(endpoint(grant, read_client_info({})), grant.room, grant.key, grant.demands))
         participant = LivekitParticipant(session, Outbox(protocol=17), grant, {})
         conference.enter(session, participant)
         self.people[identity] = participant
