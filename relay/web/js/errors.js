@@ -43,11 +43,11 @@ export function joinProblem(error) {
   if (status === 404) {
     return { title: "An invite link is needed", text: "This server lets people in by invite link only. Ask for one." };
   }
-  if (status === 429) {
-    return { title: "Too many attempts", text: "Wait a minute, then try again." };
-  }
-  if (status === 503 && /full/i.test(sentence)) {
+  if (status === 429 && /^the room is full/i.test(sentence)) {
     return { title: "The room is full", text: `${sentence} Try again when somebody has left.` };
+  }
+  if (status === 429) {
+    return { title: "Too many at once", text: `${sentence} Wait a minute, then try again.` };
   }
   if (status >= 500) {
     return { title: "The server cannot take you in now", text: sentence || "Try again in a moment." };
