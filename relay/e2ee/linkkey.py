@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 LINK_KEY_BYTES, BASE_KEY_BYTES = 32, 16
-LABEL = b"Veil link key 1\0"
+LABEL, DATA_LABEL = b"Veil link key 1\0", b"Veil data key 1\0"
 
 
 def new_link_key() -> bytes:
@@ -40,7 +40,7 @@ def read_fragment(text: str) -> bytes | str | None:
     if "key" in fields and "passphrase" in fields:
         raise ValueError("the link names a key and a passphrase; one of them is meant")
     if "passphrase" in fields:
-        return fields["passphrase"][0]
+        return fields["passphrase"][0] or None
     if "key" not in fields:
         return None
     encoded = fields["key"][0]
@@ -55,5 +55,13 @@ def read_fragment(text: str) -> bytes | str | None:
 
 def publication_key(link_key: bytes, identity: str, track_sid: str) -> bytes:
     """Return the SFrame base key of one publication."""
-    info = LABEL + identity.encode() + b"\0" + track_sid.encode()
+    return _derive(link_key, LABEL + identity.encode() + b"\0" + track_sid.encode())
+
+
+def data_key(link_key: bytes, identity: str) -> bytes:
+    """Return the AES-128 key of one person's data packets."""
+    return _derive(link_key, DATA_LABEL + identity.encode())
+
+
+def _derive(link_key: bytes, info: bytes) -> bytes:
     return HKDF(SHA256(), BASE_KEY_BYTES, None, info).derive(link_key)

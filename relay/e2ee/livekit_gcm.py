@@ -1,4 +1,4 @@
-"""The frame format of LiveKit's SDKs (Encryption.GCM), measured in LIVEKIT section 4.2; data packets are livekit_data.py's.
+"""The frame format of LiveKit's SDKs (Encryption.GCM), measured in LIVEKIT section 4.2; data packets are datapackets.py's.
 
     +--------------+------------+---------+--------+------+-----------+
     | clear: N     | ciphertext | tag: 16 | IV: 12 | 0x0C | key index |

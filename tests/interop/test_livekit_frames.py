@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from livekit.protocol import models
 
+from relay.e2ee.datapackets import DataSealer, open_packet
 from relay.e2ee.errors import NotAuthentic
-from relay.e2ee.livekit_data import DataSealer, open_packet
 from relay.e2ee.livekit_gcm import KeyRing, Material, Sealer
 from relaycore.errs import WireError
 from relaycore.frameseal import livekit
@@ -188,7 +188,7 @@ def test_raw_keys_and_the_ratchet(raw_worker: Worker) -> None:
 def test_data_packets_both_ways(worker: Worker, material: Material) -> None:
     packet = models.DataPacket(user=models.UserPacket(payload=b"hello", topic="chat"))
     body = models.EncryptedPacketPayload(user=packet.user).SerializeToString()
-    ours = DataSealer(material).seal(packet).encrypted_packet
+    ours = DataSealer.of_material(material).seal(packet).encrypted_packet
     answer = worker.command("open", data=ours.encrypted_value.hex(), iv=ours.iv.hex(), key_index=ours.key_index)
     assert bytes.fromhex(answer["data"]) == body
     theirs = worker.command("seal", data=body.hex())

@@ -85,7 +85,7 @@ class _Bot(Bot):
         kind = models.DataPacket.Kind.RELIABLE if reliable else models.DataPacket.Kind.LOSSY
         packet = models.DataPacket(kind=kind, user=models.UserPacket(payload=payload, topic=topic))
         assert self._publisher is not None and self._publisher.channels is not None
-        self._publisher.channels.send(label, self._fleet.format.seal_data(packet).SerializeToString())
+        self._publisher.channels.send(label, self._fleet.format.seal_data(self.identity, packet).SerializeToString())
 
 
 class _Fleet(Fleet):

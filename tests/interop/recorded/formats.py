@@ -8,7 +8,7 @@ from typing import Protocol
 from livekit.protocol import models
 
 from relay.e2ee import framing, linkkey, livekit_gcm, sframe
-from relay.e2ee.livekit_data import DataSealer, open_packet
+from relay.e2ee.datapackets import DataSealer, LinkDataKeys, open_packet
 from tests.interop.recorded.payloads import sealed_obu_frames
 
 Seal = Callable[[bytes, int, bool], bytes]
@@ -32,7 +32,7 @@ class Format(Protocol):
     def announcement(self, track_sid: str) -> bytes:
         """What goes to everybody on `veil.keys` before the first frame; nothing when empty."""
 
-    def seal_data(self, packet: models.DataPacket) -> models.DataPacket: ...
+    def seal_data(self, identity: str, packet: models.DataPacket) -> models.DataPacket: ...
 
     def open_data(self, packet: models.DataPacket) -> models.DataPacket: ...
 
@@ -53,10 +53,11 @@ class _Clear:
     def announcement(self, track_sid: str) -> bytes:
         return b""
 
-    def seal_data(self, packet: models.DataPacket) -> models.DataPacket:
+    def seal_data(self, identity: str, packet: models.DataPacket) -> models.DataPacket:
         return packet
 
-    open_data = seal_data
+    def open_data(self, packet: models.DataPacket) -> models.DataPacket:
+        return packet
 
     def split(self, codec: str, frame: bytes) -> list[bytes]:
         return [frame]
@@ -74,7 +75,7 @@ class Passphrase(_Clear):
     def __init__(self, secret: str | bytes, *, key_index: int = 0) -> None:
         self._material = livekit_gcm.Material(secret)
         self._key_index = key_index
-        self._data = DataSealer(self._material, key_index=key_index)
+        self._data = DataSealer.of_material(self._material, key_index=key_index)
         self._ring = self._new_ring()
 
     def _new_ring(self) -> livekit_gcm.KeyRing:
@@ -90,7 +91,7 @@ class Passphrase(_Clear):
         ring = self._new_ring()
         return lambda sealed: ring.open_frame(codec, sealed)
 
-    def seal_data(self, packet: models.DataPacket) -> models.DataPacket:
+    def seal_data(self, identity: str, packet: models.DataPacket) -> models.DataPacket:
         return self._data.seal(packet)
 
     def open_data(self, packet: models.DataPacket) -> models.DataPacket:
@@ -98,7 +99,7 @@ class Passphrase(_Clear):
 
 
 class LinkKey(_Clear):
-    """SFrame under an invite link's key: a base key for each publication, one generation. Has no encrypted data."""
+    """SFrame under an invite link's key: a base key for each publication, one generation."""
 
     encryption = models.Encryption.CUSTOM
     attributes = {"veil.e2ee_profile": "shared-passphrase", "veil.frame_format": "sframe"}
@@ -118,6 +119,12 @@ class LinkKey(_Clear):
         opener = sframe.Opener()
         opener.add(self._key(identity, track_sid))
         return lambda sealed: framing.open_frame(opener, codec, sealed)
+
+    def seal_data(self, identity: str, packet: models.DataPacket) -> models.DataPacket:
+        return DataSealer.of_link(self.link_key, identity).seal(packet)
+
+    def open_data(self, packet: models.DataPacket) -> models.DataPacket:
+        return open_packet(LinkDataKeys(self.link_key, packet.participant_identity), packet)
 
     def announcement(self, track_sid: str) -> bytes:
         return json.dumps({"track_sid": track_sid, "kids": [self.KID, self.KID]}).encode()

@@ -51,3 +51,12 @@ def test_every_publication_has_a_key_of_its_own():
 def test_the_derivation_is_fixed():
     """What the web client derives too (relay/web/js/e2ee)."""
     assert linkkey.publication_key(KEY, "ana", "TR_VCabc").hex() == "9637a7380df75788abe2de59a6992916"
+
+
+def test_data_packets_have_a_key_of_their_own():
+    keys = {linkkey.data_key(KEY, "ana"), linkkey.data_key(KEY, "bo"), linkkey.publication_key(KEY, "ana", "")}
+    assert len(keys) == 3 and all(len(key) == 16 for key in keys)
+
+
+def test_an_empty_passphrase_is_none():
+    assert linkkey.read_fragment("#passphrase=") is None
