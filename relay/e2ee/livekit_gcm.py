@@ -11,7 +11,6 @@ timestamp - counter mod 0xFFFF. Receivers take keys by sender and index, and rat
 
 import re
 import secrets
-from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -28,7 +27,7 @@ TRAILER_BYTES = IV_BYTES + 2
 RING = 16
 RATCHET_WINDOW = 8
 FAILURE_TOLERANCE = 10
-"""Frames in a row that may fail before later rungs are no longer tried: each costs 100,000 rounds of PBKDF2."""
+"""Frames in a row that may fail before later rungs are no longer tried, as livekit-client gives up a key."""
 COUNTER_MODULUS = 0xFFFF
 CODECS = ("opus", "vp8", "vp9", "h264")
 SLICES = (1, 5)
@@ -134,11 +133,19 @@ class Sealer:
         return clear + (escape(body) if self._codec == "h264" else body)
 
 
-@dataclass(slots=True)
 class _Rung:
-    material: Material
-    gcm: AESGCM
-    failures: int = 0
+    """A key and, once looked for, the one after it: deriving one from a passphrase takes 200,000 rounds of PBKDF2."""
+
+    def __init__(self, material: Material) -> None:
+        self._material = material
+        self._after: _Rung | None = None
+        self.gcm = AESGCM(material.key())
+        self.failures = 0
+
+    def after(self) -> "_Rung":
+        if self._after is None:
+            self._after = _Rung(self._material.ratcheted())
+        return self._after
 
 
 class KeyRing:
@@ -152,7 +159,7 @@ class KeyRing:
         """Put a key into its place."""
         if not 0 <= key_index < RING:
             raise ValueError(f"a key's index is 0 to {RING - 1}")
-        self._rungs[key_index] = _Rung(material, AESGCM(material.key()))
+        self._rungs[key_index] = _Rung(material)
 
     def open_frame(self, codec: str, sealed: bytes) -> bytes:
         """Return the frame.   Errors: Malformed, UnknownKey, NotAuthentic; ValueError for an unknown codec.
@@ -183,8 +190,7 @@ class KeyRing:
                 plaintext = rung.gcm.decrypt(iv, sealed, aad)
             except InvalidTag:
                 if step < window:
-                    material = rung.material.ratcheted()
-                    rung = _Rung(material, AESGCM(material.key()))
+                    rung = rung.after()
                 continue
             rung.failures = 0
             self._rungs[key_index] = rung

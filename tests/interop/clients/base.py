@@ -73,8 +73,8 @@ class Client(Protocol):
     # False for clients that cannot choose (the built-in page sends what it sends).
     chooses_size: bool
 
-    async def join(self, url: str, token: str, *, room: str, identity: str) -> str:
-        """Join; return the identity others see (the built-in page is given one)."""
+    async def join(self, url: str, token: str, *, room: str, identity: str, passphrase: str = "") -> str:
+        """Join, encrypting under a passphrase if there is one; return the identity others see (the built-in page is given one)."""
 
     async def publish(
         self, *, audio: bool, video: bool, width: int = 640, height: int = 360, fps: int = 15

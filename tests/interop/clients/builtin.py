@@ -22,7 +22,7 @@ class BuiltIn:
     def __init__(self, page: ChromiumPage) -> None:
         self.page = page
 
-    async def join(self, url: str, _token: str, *, room: str, identity: str) -> str:
+    async def join(self, url: str, _token: str, *, room: str, identity: str, passphrase: str = "") -> str:
         await self.page.goto("about:blank")
         await self.page.goto(url.replace("ws://", "http://") + "/")
         await self._until("document.body.dataset.screen === 'lobby' && !document.getElementById('join-form').hidden")
@@ -32,6 +32,7 @@ class BuiltIn:
         fill = "(id, text) => { document.getElementById(id).value = text; }"
         await self.page.evaluate(fill, "join-name", identity)
         await self.page.evaluate(fill, "join-room", room)
+        await self.page.evaluate(fill, "join-passphrase", passphrase)
         await self.page.evaluate("() => { document.getElementById('join-button').click(); }")
         await self._until("document.body.dataset.screen === 'call' && document.getElementById('banner').hidden")
         return await self.page.evaluate("() => watch.me")

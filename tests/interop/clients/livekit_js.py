@@ -24,8 +24,8 @@ class LiveKitJs:
         self.name = name
         self.page = page
 
-    async def join(self, url: str, token: str, *, room: str, identity: str) -> str:
-        await self.page.evaluate("async (u, t) => { await client.join(u, t); }", url, token)
+    async def join(self, url: str, token: str, *, room: str, identity: str, passphrase: str = "") -> str:
+        await self.page.evaluate("async (...a) => { await client.join(...a); }", url, token, passphrase)
         return identity
 
     async def publish(self, *, audio: bool, video: bool, width: int = 640, height: int = 360, fps: int = 15) -> None:

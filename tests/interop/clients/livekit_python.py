@@ -51,8 +51,8 @@ class LiveKitPython:
         code = await self._process.wait()
         raise RuntimeError(f"{self.name} ended with {code} while asked to {do}:\n{''.join(self._last_words)}")
 
-    async def join(self, url: str, token: str, *, room: str, identity: str) -> str:
-        await self._ask("join", url, token)
+    async def join(self, url: str, token: str, *, room: str, identity: str, passphrase: str = "") -> str:
+        await self._ask("join", url, token, passphrase)
         return identity
 
     async def publish(self, *, audio: bool, video: bool, width: int = 640, height: int = 360, fps: int = 15) -> None:

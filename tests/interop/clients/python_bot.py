@@ -29,7 +29,7 @@ class Bot:
     def note(self, what, identity, detail=""):
         self.seen.append({"at_ms": time.time() * 1000, "what": what, "identity": identity or "", "detail": detail})
 
-    async def join(self, url, token):
+    async def join(self, url, token, passphrase):
         self.room, self.seen, self.tasks, self.mic, self.cam = rtc.Room(), [], [], None, None
         room = self.room
         room.on("participant_connected", lambda p: self.note("joined", p.identity))
@@ -40,7 +40,11 @@ class Bot:
         room.on("reconnecting", lambda: self.note("reconnecting", ""))
         room.on("disconnected", lambda reason: self.note("disconnected", "", str(int(reason))))
         room.on("track_subscribed", lambda track, pub, p: self.keep(self.consume(track)))
-        await asyncio.wait_for(room.connect(url, token, rtc.RoomOptions(auto_subscribe=True)), 60)
+        options = rtc.RoomOptions(auto_subscribe=True)
+        if passphrase:
+            keys = rtc.KeyProviderOptions(shared_key=passphrase.encode())
+            options.encryption = rtc.E2EEOptions(key_provider_options=keys)
+        await asyncio.wait_for(room.connect(url, token, options), 60)
         for participant in room.remote_participants.values():
             self.note("joined", participant.identity)
 

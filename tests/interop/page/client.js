@@ -12,8 +12,15 @@ const client = {
     this.seen.push({at_ms: Date.now(), what, identity: identity ?? '', detail});
   },
 
-  async join(url, token) {
-    const room = new Room();
+  async join(url, token, passphrase) {
+    let encryption;
+    if (passphrase) {
+      const keyProvider = new LivekitClient.ExternalE2EEKeyProvider();
+      await keyProvider.setKey(passphrase);
+      encryption = {keyProvider, worker: new Worker('/bundle/livekit-client.e2ee.worker.js')};
+    }
+    const room = new Room({encryption});
+    if (passphrase) await room.setE2EEEnabled(true);
     this.room = room;
     this.seen = [];
     room.on(RoomEvent.ParticipantConnected, (p) => this.note('joined', p.identity));

@@ -65,19 +65,35 @@ window.watch = {
     return (await this.outbound('audio')).reduce((sum, s) => sum + (s.packetsSent ?? 0), 0);
   },
 
+  // The page's own encryption of data under what was typed as passphrase, null without one.
+  async seal() {
+    const passphrase = document.getElementById('join-passphrase').value;
+    if (!passphrase) return null;
+    const {E2ee} = await import('/js/e2ee/e2ee.js');
+    this.e2ee ??= new E2ee({format: 'livekit_gcm', passphrase}, {onLock() {}, onSealed() {}, onLeak() {}});
+    return this.e2ee;
+  },
+
   // Data in the page's own codec over the page's own channels; typing into the chat is the browser tests' business.
   async sendData(text) {
-    const {encodePacket} = await import('/js/datapacket.js');
+    const {encodePacket, encodePayload} = await import('/js/datapacket.js');
+    const e2ee = await this.seal();
     for (const [label, kind, prefix] of [['_reliable', 'RELIABLE', 'r:'], ['_lossy', 'LOSSY', 'l:']]) {
-      const payload = new TextEncoder().encode(prefix + text);
-      this.channels[label].send(encodePacket({kind, user: {payload, topic: 'interop'}}));
+      const user = {payload: new TextEncoder().encode(prefix + text), topic: 'interop'};
+      const content = e2ee ? {encrypted: await e2ee.sealData(this.me, encodePayload({user}))} : {user};
+      this.channels[label].send(encodePacket({kind, ...content}));
     }
   },
 
   async onData(data) {
-    const {decodePacket} = await import('/js/datapacket.js');
+    const {decodePacket, decodePayload} = await import('/js/datapacket.js');
     const packet = decodePacket(data);
-    if (packet?.user) this.note('data', packet.participantIdentity, new TextDecoder().decode(packet.user.payload));
+    let user = packet?.user;
+    if (packet?.encrypted) {
+      const payload = await (await this.seal())?.openData(packet.participantIdentity, packet.encrypted);
+      user = payload ? decodePayload(payload)?.user : null;
+    }
+    if (user) this.note('data', packet.participantIdentity, new TextDecoder().decode(user.payload));
   },
 
   onSignal(text) {

@@ -76,20 +76,15 @@ class Passphrase(_Clear):
         self._material = livekit_gcm.Material(secret)
         self._key_index = key_index
         self._data = DataSealer.of_material(self._material, key_index=key_index)
-        self._ring = self._new_ring()
-
-    def _new_ring(self) -> livekit_gcm.KeyRing:
-        ring = livekit_gcm.KeyRing()
-        ring.set(self._material, self._key_index)
-        return ring
+        self._ring = livekit_gcm.KeyRing()
+        self._ring.set(self._material, key_index)
 
     def seal(self, identity: str, track_sid: str, codec: str, ssrc: int) -> Seal:
         sealer = livekit_gcm.Sealer(self._material, codec, ssrc, key_index=self._key_index)
         return lambda frame, rtp_ts, _is_keyframe: sealer.seal(frame, rtp_ts)
 
     def open(self, identity: str, track_sid: str, codec: str) -> Open:
-        ring = self._new_ring()
-        return lambda sealed: ring.open_frame(codec, sealed)
+        return lambda sealed: self._ring.open_frame(codec, sealed)
 
     def seal_data(self, identity: str, packet: models.DataPacket) -> models.DataPacket:
         return self._data.seal(packet)

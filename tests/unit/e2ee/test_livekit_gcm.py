@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,15 +114,28 @@ def test_a_rung_beyond_the_window_is_not_found_and_nothing_moves():
     assert keys.open_frame("opus", Sealer(RAW, "opus", SSRC).seal(b"\x78voice", 1)) == b"\x78voice"
 
 
-def test_after_ten_failures_a_wrong_key_costs_no_more_ratchets(monkeypatch):
-    steps = []
-    real = Material.ratcheted
-    monkeypatch.setattr(Material, "ratcheted", lambda self: steps.append(1) or real(self))
-    keys, wrong = ring(), Sealer(Material(b"another key"), "opus", SSRC)
+def test_a_wrong_key_costs_one_search_and_after_ten_failures_no_more_than_one_try(monkeypatch):
+    steps, tries = [], []
+    ratcheted, decrypt = Material.ratcheted, AESGCM.decrypt
+
+    class Counting:
+        def __init__(self, key):
+            self._gcm = AESGCM(key)
+
+        def decrypt(self, *arguments):
+            tries.append(1)
+            return decrypt(self._gcm, *arguments)
+
+    monkeypatch.setattr(Material, "ratcheted", lambda self: steps.append(1) or ratcheted(self))
+    wrong = Sealer(Material(b"another key"), "opus", SSRC)
+    monkeypatch.setattr(livekit_gcm, "AESGCM", Counting)
+    keys = ring()
     for _ in range(livekit_gcm.FAILURE_TOLERANCE + 5):
         with pytest.raises(NotAuthentic):
             keys.open_frame("opus", wrong.seal(b"\x78voice", 1))
-    assert len(steps) == livekit_gcm.FAILURE_TOLERANCE * livekit_gcm.RATCHET_WINDOW
+    monkeypatch.undo()
+    assert len(steps) == livekit_gcm.RATCHET_WINDOW
+    assert len(tries) == livekit_gcm.FAILURE_TOLERANCE * (1 + livekit_gcm.RATCHET_WINDOW) + 5
     assert keys.open_frame("opus", Sealer(RAW, "opus", SSRC).seal(b"\x78voice", 1)) == b"\x78voice"
 
 

@@ -155,7 +155,7 @@ def ring_that_keeps_the_rung_it_tried(self: livekit_gcm.KeyRing, key_index: int,
     try:
         return rung.gcm.decrypt(iv, sealed, aad)
     except livekit_gcm.InvalidTag:
-        self.set(rung.material.ratcheted(), key_index)
+        self._rungs[key_index] = rung.after()
         raise NotAuthentic from None
 
 
