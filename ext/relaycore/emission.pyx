@@ -4,7 +4,7 @@ from libc.string cimport memset
 from relaycore.be cimport put_u16, put_u24
 from relaycore.capture cimport CAPTURE_SENT, capture_rtp
 from relaycore.hdrext cimport (
-    EXT_ABS_SEND_TIME, EXT_MID, EXT_PLAYOUT_DELAY, EXT_REPAIRED_RID, EXT_RID, EXT_TOFFSET, EXT_TWCC, ExtView, write_hdrext,
+    EXT_ABS_SEND_TIME, EXT_DD, EXT_MID, EXT_PLAYOUT_DELAY, EXT_REPAIRED_RID, EXT_RID, EXT_TOFFSET, EXT_TWCC, ExtView, write_hdrext,
 )
 from relaycore.pacer cimport pacer_pay_media
 from relaycore.playout cimport PLAYOUT_EXT_BYTES, playout_write
@@ -14,6 +14,7 @@ from relaycore.rtp cimport write_rtp_fixed
 from relaycore.slab cimport Slot, slot_drop, slot_hold
 from relaycore.srtp cimport srtp_protect_rtp
 from relaycore.stages cimport STAGE_PROTECT, STAGE_ROUTE, stage_begin, stage_end_inside
+from relaycore.views cimport CODEC_AV1
 
 cdef enum:
     # Padding a packet by more than a twentieth costs more on the wire than a second send does here.
@@ -35,6 +36,7 @@ cdef int write_header(Transport* t, Egress* g, const PacketFacts* f, uint8_t* ds
     cdef uint8_t number[2]
     cdef uint8_t sent_at[3]
     cdef uint8_t playout[3]
+    cdef uint8_t marker = f.rtp.marker
     cdef int n
     x.present &= ~<uint32_t>NOT_FORWARDED
     if not g.mid_known and g.spec.mid_bytes:
@@ -61,7 +63,10 @@ cdef int write_header(Transport* t, Egress* g, const PacketFacts* f, uint8_t* ds
     n = write_hdrext(dst + FIXED_HEADER_BYTES, cap - FIXED_HEADER_BYTES, &t.extensions, &x)
     if n < 0:
         return n
-    write_rtp_fixed(dst, n > 0, False, f.rtp.marker, payload_type, <uint16_t>(out_seq & 0xffff), out_ts, ssrc)
+    # Who gets the lowest layer of AV1 alone knows the end of its frames by the marker, which stands on the picture's last.
+    if f.codec == CODEC_AV1 and not t.extensions.id_of_kind[EXT_DD]:
+        marker |= f.view.end_of_frame
+    write_rtp_fixed(dst, n > 0, False, marker, payload_type, <uint16_t>(out_seq & 0xffff), out_ts, ssrc)
     return FIXED_HEADER_BYTES + n
 
 

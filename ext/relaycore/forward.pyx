@@ -6,6 +6,7 @@ from libc.stdlib cimport calloc
 from libc.string cimport memset
 from relaycore.emission cimport RTP_P_BIT, Run, Staged, run_add, run_send, write_header
 from relaycore.errs cimport E_NO_SPACE
+from relaycore.hdrext cimport EXT_DD
 from relaycore.history cimport SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_find, source_keep
 from relaycore.mailbox cimport CodecEntry, EV_EGRESS_SWITCHED, Event
 from relaycore.pacer cimport pacer_media_due, pacer_repair_due
@@ -23,7 +24,7 @@ from relaycore.routes cimport (
 from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop, slot_hold
 from relaycore.srtp cimport SRTP_MAX_OVERHEAD, SRTP_WINDOW, srtp_prefetch
 from relaycore.stages cimport STAGE_ROUTE, stage_begin, stage_end
-from relaycore.views cimport rewrite_picture
+from relaycore.views cimport CODEC_AV1, rewrite_picture
 
 cdef extern from *:
     """
@@ -179,7 +180,7 @@ cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const C
 
 cdef void _fill_hole(Engine* e, Run* run, Transport* t, Egress* g, const RtpStream* s, Slot* slot, int64_t out_seq,
                      int64_t now_ns) noexcept nogil:
-    """Send padding under a reserved number whose packet came late and was padding: an open number would be asked for."""
+    """Send padding under a reserved number whose packet came late and is not sent: an open number would be asked for."""
     cdef PacketFacts padding = e.facts[slot - e.slab.slots]
     cdef Staged item
     cdef const CodecEntry* codec = _codec_of(g, s.codec)
@@ -211,6 +212,16 @@ cdef void _fill_hole(Engine* e, Run* run, Transport* t, Egress* g, const RtpStre
     run_send(e, run)
 
 
+cdef inline bint _is_beyond(const Transport* t, const PacketFacts* f) noexcept nogil:
+    """Whether this is a spatial layer that the subscriber could not tell from the one below.
+
+    Only the Dependency Descriptor says which AV1 packets belong to which layer; without it a receiver would take all
+    layers of a picture for one frame. VP9 says it in every packet.
+    """
+    return (f.codec == CODEC_AV1 and f.view.source == 2 and f.view.spatial_id > 0
+            and t.extensions.id_of_kind[EXT_DD] == 0)
+
+
 cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int64_t now_ns) noexcept nogil:
     """Add one packet to what goes to one subscriber, or decide not to."""
     cdef const PacketFacts* f = &e.facts[slot - e.slab.slots]
@@ -226,8 +237,8 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
         g.start_queued = <uint8_t>(g.start_queued & ~(1u << <uint32_t>f.encoding))
     if not _wants(g, f.encoding) or not is_sendable(t):
         return
-    if f.rtp.payload_bytes == 0:
-        # Padding only: later packets close up behind it. It stood in the queue so that it comes after what it followed.
+    if f.rtp.payload_bytes == 0 or _is_beyond(t, f):
+        # Later packets close up behind it. Padding stood in the queue so that it comes after what it followed.
         if g.source == s and g.current == f.encoding:
             out_seq = projection_drop(&g.projection, f.ext_seq)
             if out_seq >= 0 and g.is_video:

@@ -18,6 +18,13 @@ PROFILES = ("none", "shared-passphrase", "group")
 FRAME_FORMATS = ("livekit_gcm", "sframe")
 # What the frames of a room without end-to-end encryption are in.
 CLEAR = "clear"
+# The video that can be published in frames of each format, in the order clients are told of it: VP8 comes before H264,
+# as Flutter's client expects. LiveKit's format has no AV1; SFrame hides what H264's packetisation has to read.
+VIDEO_CODECS = {
+    CLEAR: ("vp8", "h264", "vp9", "av1"),
+    "livekit_gcm": ("vp8", "h264", "vp9"),
+    "sframe": ("vp8", "vp9", "av1"),
+}
 # What may be done with the media of a call by the operator's own programs. All but the last need frames that the relay
 # can read, so in an encrypted room they never start, whatever the tier lists.
 FEATURES = ("recording", "captions", "thumbnails", "sealed_recording")

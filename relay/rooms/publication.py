@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass, field
 
-from relay.policy.tiers import CLEAR
+from relay.policy.tiers import CLEAR, VIDEO_CODECS
 from relay.quality.choice import EncodingShape
 from relay.rooms.permissions import Source
 
@@ -40,6 +40,13 @@ class CodecChoice:
     mime_type: str
     cid: str
     layers: tuple[Layer, ...] = ()
+    # LiveKit's VideoLayer.Mode: how the layers share a stream; passed on as it came.
+    layer_mode: int = 0
+
+    @property
+    def name(self) -> str:
+        """The codec as SDP and data plane call it: vp8, av1."""
+        return self.mime_type.rpartition("/")[2].lower()
 
 
 @dataclass(slots=True)
@@ -83,6 +90,22 @@ class Publication:
     def answers_to(self, cid: str) -> bool:
         """True when the client calls this track, or one codec of it, by that name."""
         return bool(cid) and (self.cid == cid or any(choice.cid == cid for choice in self.codecs))
+
+    @property
+    def possible_codecs(self) -> frozenset[str] | None:
+        """The codecs that frames of its format can carry; None where its kind has only one."""
+        return frozenset(VIDEO_CODECS[self.frames]) if self.is_video else None
+
+    @property
+    def preferred_codec(self) -> str:
+        """The codec its client announced, which it sends when the answer has it first; empty without. What follows it in
+        an announcement are backups, sent as tracks of their own when asked for, and nobody asks."""
+        return self.codecs[0].name if self.codecs else ""
+
+    @property
+    def is_simulcast(self) -> bool:
+        """True when its picture comes in several streams; before an m-line says so, as announced."""
+        return self.is_video and (len(self.rids) if self.bound else len(self.layers)) > 1
 
     @property
     def encoding_count(self) -> int:

@@ -57,7 +57,8 @@ def agree(
 ) -> list[tuple[PayloadFormat, PayloadFormat | None]]:
     """Return what the answer takes of a section's formats, each with its RTX format, in the offer's order.
 
-    RED counts only beside the Opus it carries and comes first when asked for, since browsers send what comes first.
+    Browsers send what comes first: the preferred codec, and before it RED when asked for, which counts only beside the
+    Opus it carries.
     A section nobody sends on has no options: everything is taken, so that a client may offer it again later.
     """
     formats = {offer.payload_type: offer for offer in offered if offer.payload_type not in _LOOKS_LIKE_RTCP}
@@ -72,7 +73,7 @@ def agree(
     has_red = options is None or options.red
     taken = [offer for offer in taken if offer.name != "red" or (has_red and _red_carries_opus(offer, names))]
     if options is not None:
-        taken.sort(key=lambda offer: offer.name != "red")
+        taken.sort(key=lambda offer: (offer.name != "red", offer.name != options.preferred))
     rtx = {}
     for offer in formats.values():
         apt = offer.parameter("apt")

@@ -77,13 +77,14 @@ class TrackOptions:
     """What the answer asks of one published track.
 
     `red` has to be off for an encrypted publication: a relay must not combine frames it cannot read. `codecs` narrows
-    the policy by name for this track alone and keeps the client's order; a name that comes first is not preferred.
+    the policy by name for this track alone and keeps the client's order, but for `preferred`, which comes first.
     """
 
     stereo: bool = False
     dtx: bool = True
     red: bool = False
     codecs: frozenset[str] | None = None
+    preferred: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,12 @@ class PublisherSide:
         matched = bind_by_name_then_kind((s for s in summary.tracks if s.mid not in known), pending)
         for mid, publication in {**known, **matched}.items():
             if publication is not None:
-                options[mid] = TrackOptions(stereo=publication.stereo, dtx=not publication.disable_dtx)
+                options[mid] = TrackOptions(
+                    stereo=publication.stereo,
+                    dtx=not publication.disable_dtx,
+                    codecs=publication.possible_codecs,
+                    preferred=publication.preferred_codec,
+                )
         return options
 
     async def _take_media(self, tracks: Sequence[PublishedMedia]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from livekit.protocol import models, rtc
 
+from relay.policy.tiers import VIDEO_CODECS
 from relay.quality.choice import Quality, Wanted
 from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.rooms.permissions import Audience, AudienceRule, Permission, Source
@@ -17,8 +18,9 @@ from relay.rooms.room import Room
 SERVER_VERSION = "1.13.0"
 SERVER_PROTOCOL = 17
 DEBUG_INFO = "veil"
-# Videos first and VP8 before H264, as Flutter's client expects; no rtx, no backup codecs.
-PUBLISH_CODECS = ("video/VP8", "video/H264", "audio/opus", "audio/red")
+# As clients write them. RED is not taken from clients so far, but all that know it offer it.
+_MIMES = {"vp8": "video/VP8", "h264": "video/H264", "vp9": "video/VP9", "av1": "video/AV1"}
+_AUDIO_MIMES = ("audio/opus", "audio/red")
 MAX_LAYERS = 8
 NOTICE_TOPIC = "veil.notice"
 Response = rtc.SignalResponse
@@ -44,7 +46,11 @@ def join(
         ping_interval=ping_interval_s,
         ping_timeout=ping_timeout_s,
         sif_trailer=room.sif_trailer,
-        enabled_publish_codecs=[models.Codec(mime=mime) for mime in PUBLISH_CODECS],
+        # Videos first, no rtx.
+        enabled_publish_codecs=[
+            models.Codec(mime=mime)
+            for mime in (*(_MIMES[name] for name in VIDEO_CODECS[room.terms.frames]), *_AUDIO_MIMES)
+        ],
         fast_publish=me.permission.can_publish,
         # We have no resume: saying so saves browsers the attempt and its two seconds.
         client_configuration=models.ClientConfiguration(resume_connection=models.ClientConfigSetting.DISABLED),
@@ -113,7 +119,7 @@ def track_info(publication: Publication) -> models.TrackInfo:
         muted=publication.muted,
         width=publication.width,
         height=publication.height,
-        simulcast=publication.is_video and (len(publication.rids) or len(publication.layers)) > 1,
+        simulcast=publication.is_simulcast,
         layers=_layers_info(publication.layers),
         mime_type=publication.mime_type,
         mid=publication.mid,
@@ -123,6 +129,7 @@ def track_info(publication: Publication) -> models.TrackInfo:
                 mid=publication.mid if index == 0 else "",
                 cid=choice.cid,
                 layers=_layers_info(choice.layers),
+                video_layer_mode=choice.layer_mode,  # type: ignore[arg-type]
             )
             for index, choice in enumerate(codecs)
         ],
@@ -201,7 +208,9 @@ def read_publication(request: rtc.AddTrackRequest, sid: str, publisher_sid: str)
     encryption = Encryption(request.encryption) if request.encryption in set(Encryption) else Encryption.CUSTOM
     layers = _read_layers(request.layers)
     codecs = tuple(
-        CodecChoice(_mime(choice.codec, is_video), choice.cid, _read_layers(choice.layers))
+        CodecChoice(
+            _mime(choice.codec, is_video), choice.cid, _read_layers(choice.layers), int(choice.video_layer_mode)
+        )
         for choice in request.simulcast_codecs[:4]
     )
     return Publication(

@@ -68,6 +68,14 @@ def test_the_clients_order_is_kept_and_unknown_formats_are_dropped():
     assert names("video", *offered, options=TrackOptions()) == ["vp9", "h264", "vp8", "av1"]
 
 
+def test_a_preferred_codec_comes_first_and_one_that_is_not_offered_changes_nothing():
+    vp9 = PayloadFormat(98, "vp9", 90_000, 1, "profile-id=0")
+    assert names("video", VP8, h264("42e01f"), vp9, options=TrackOptions(preferred="vp9")) == ["vp9", "vp8", "h264"]
+    assert names("video", VP8, vp9, options=TrackOptions(preferred="av1")) == ["vp8", "vp9"]
+    narrow = TrackOptions(codecs=frozenset(("vp8",)), preferred="vp9")
+    assert names("video", VP8, vp9, options=narrow) == ["vp8"]
+
+
 def test_profiles_that_are_not_forwarded_are_dropped():
     vp9_2 = PayloadFormat(100, "vp9", 90_000, 1, "profile-id=2")
     av1_1 = PayloadFormat(47, "av1", 90_000, 1, "level-idx=5;profile=1;tier=0")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from relay.rooms.publication import CodecChoice, Publication
+from relay.rooms.publication import CodecChoice, Encryption, Layer, Publication
 from relay.signaling.publishing import bind_by_name_then_kind
 
 
@@ -66,3 +66,21 @@ def test_a_track_is_carried_once() -> None:
 
 def test_nothing_announced_binds_nothing() -> None:
     assert bound([Section("0", "audio", "m")], []) == {}
+
+
+def test_a_publication_takes_what_frames_of_its_format_can_carry_and_prefers_what_was_announced() -> None:
+    backed = (CodecChoice("video/VP9", "a"), CodecChoice("video/vp8", ""))
+    track = video("a", codecs=backed, encryption=Encryption.CUSTOM)
+    assert (track.possible_codecs, track.preferred_codec) == ({"vp8", "vp9", "av1"}, "vp9")
+    assert video("b", encryption=Encryption.GCM).possible_codecs == {"vp8", "h264", "vp9"}
+    assert video("c").preferred_codec == "" and audio("d").possible_codecs is None
+
+
+def test_layers_in_one_stream_are_no_simulcast() -> None:
+    layers = tuple(Layer(quality, 320 << quality, 180 << quality) for quality in range(3))
+    track = video("a", layers=layers)
+    assert track.is_simulcast
+    track.bound = True
+    assert not track.is_simulcast and len(track.shapes()) == 1
+    track.rids = ("q", "h", "f")
+    assert track.is_simulcast
