@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from tests.interop.clients.base import Sent, State, read_state
-from tests.support.browsers import ChromiumPage, chromium
+from tests.support.browsers import Page, chromium, firefox
 
 HOOK = Path(__file__).resolve().parents[1] / "page" / "hook.js"
 JOIN_S = 20.0
@@ -15,16 +16,29 @@ JOIN_S = 20.0
 class BuiltIn:
     """One tab."""
 
-    name = "built-in page"
     # It sends what the camera gives, as a person's browser does.
     chooses_size = False
 
-    def __init__(self, page: ChromiumPage) -> None:
+    def __init__(self, name: str, page: Page) -> None:
+        self.name = name
         self.page = page
 
-    async def join(self, url: str, _token: str, *, room: str, identity: str, passphrase: str = "") -> str:
+    async def join(
+        self,
+        url: str,
+        _token: str,
+        *,
+        room: str,
+        identity: str,
+        passphrase: str = "",
+        link_key: str = "",
+        video: dict[str, Any] | None = None,
+    ) -> str:
+        """`link_key` as it stands in an invite link. `video` is what the camera gives and the browser sends instead of what
+        the page chooses, in the words of hook.js."""
         await self.page.goto("about:blank")
-        await self.page.goto(url.replace("ws://", "http://") + "/")
+        await self.page.goto(url.replace("ws://", "http://") + "/" + (f"#room={room}&key={link_key}" if link_key else ""))
+        await self.page.evaluate("(video) => { watch.video = video; }", video)
         await self._until("document.body.dataset.screen === 'lobby' && !document.getElementById('join-form').hidden")
         for source in ("lobby-microphone", "lobby-camera"):
             await self._until(f"document.getElementById('{source}').getAttribute('aria-busy') !== 'true'")
@@ -93,8 +107,9 @@ class BuiltIn:
 
 
 @contextlib.asynccontextmanager
-async def built_in() -> AsyncIterator[BuiltIn]:
-    """Open Chromium for the built-in page."""
-    async with chromium() as page:
-        await page.playwright.add_init_script(path=HOOK)
-        yield BuiltIn(page)
+async def built_in(browser: str = "chromium") -> AsyncIterator[BuiltIn]:
+    """Open a browser ("chromium" or "firefox") for the built-in page."""
+    start = {"chromium": chromium, "firefox": firefox}[browser]
+    async with start() as page:
+        await page.run_first(HOOK.read_text())
+        yield BuiltIn(f"built-in page in {browser}", page)

@@ -10,6 +10,8 @@ window.watch = {
   me: '',
   seen: [],
   audioOf: new Map(), // receiver → participant sid
+  // What the page is made to send, null for what it would: {constraints, mime, fmtp, encodings}.
+  video: null,
 
   note(what, identity, detail = '') {
     this.seen.push({at_ms: Date.now(), what, identity, detail});
@@ -51,14 +53,23 @@ window.watch = {
     const found = [];
     for (const pc of this.connections) {
       if (pc.connectionState === 'closed') continue;
-      (await pc.getStats()).forEach((s) => s.type === 'outbound-rtp' && s.kind === kind && found.push(s));
+      const report = await pc.getStats();
+      report.forEach((s) => s.type === 'outbound-rtp' && s.kind === kind && found.push({...s, source: report.get(s.mediaSourceId)}));
     }
     return found;
   },
 
   async sent() {
-    const video = await this.outbound('video');
-    return video.map((s) => ({rid: s.rid ?? '', width: s.frameWidth ?? 0, frames: s.framesSent ?? 0}));
+    const found = [];
+    for (const s of await this.outbound('video')) {
+      const layers = Number(/^L(\d)T/.exec(s.scalabilityMode ?? '')?.[1] ?? 1);
+      // Chromium counts every spatial layer as a frame, however many are on; the camera's frames are an upper bound.
+      const frames = layers > 1 ? s.source.frames : s.framesSent;
+      for (let layer = 0; layer < layers; layer++) {
+        found.push({rid: s.rid ?? '', width: (s.frameWidth ?? 0) >> layer, frames: frames ?? 0});
+      }
+    }
+    return found;
   },
 
   async audioPacketsSent() {
@@ -133,6 +144,18 @@ window.watch = {
       });
     }
 
+    addTransceiver(track, options) {
+      const {video} = watch;
+      if (!video || (track.kind ?? track) !== 'video' || !options.sendEncodings) return super.addTransceiver(track, options);
+      const sendEncodings = video.encodings ?? options.sendEncodings;
+      const transceiver = super.addTransceiver(track, {...options, sendEncodings});
+      const {codecs} = RTCRtpSender.getCapabilities('video');
+      const wanted = codecs.filter((codec) => codec.mimeType === video.mime && (codec.sdpFmtpLine ?? '').includes(video.fmtp ?? ''));
+      const rest = codecs.filter((codec) => codec.mimeType !== video.mime);
+      transceiver.setCodecPreferences([...wanted, ...rest]);
+      return transceiver;
+    }
+
     createDataChannel(label, options) {
       return (watch.channels[label] = super.createDataChannel(label, options));
     }
@@ -144,6 +167,14 @@ window.watch = {
       this.addEventListener('message', ({data}) => typeof data === 'string' && watch.onSignal(data));
     }
   };
+  const devices = navigator.mediaDevices;
+  const open = devices?.getUserMedia.bind(devices);
+  if (open) {
+    devices.getUserMedia = (wanted) => {
+      const constraints = wanted.video ? watch.video?.constraints : null;
+      return open(constraints ? {...wanted, video: {...wanted.video, ...constraints}} : wanted);
+    };
+  }
   document.addEventListener('DOMContentLoaded', () => {
     let shown = new Map();
     const look = () => (shown = watch.onStage(shown));
