@@ -43,6 +43,7 @@ ctypedef struct IceCommand:
     uint8_t ufrag_bytes
     uint8_t password[128]
     uint8_t password_bytes
+    uint64_t bits_per_s            # at CMD_TRANSPORT_ADD: what it may send in place of the worker's limit; 0 = that
 
 ctypedef struct SrtpCommand:
     uint16_t profile

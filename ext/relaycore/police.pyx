@@ -15,6 +15,10 @@ cdef enum:
 
 cdef void police_set(PoliceLimits* l, uint32_t packets_per_s, uint64_t bits_per_s) noexcept nogil:
     l.packet_ns = <int64_t>(<uint64_t>1000000000u // packets_per_s) if packets_per_s else 0
+    police_set_bits(l, bits_per_s)
+
+
+cdef void police_set_bits(PoliceLimits* l, uint64_t bits_per_s) noexcept nogil:
     l.kilobyte_ns = <int64_t>(<uint64_t>8192000000000u // bits_per_s) if bits_per_s else 0
 
 

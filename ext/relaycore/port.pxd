@@ -15,7 +15,7 @@ cdef class CommandPort:
     cdef int _begin(self, Command* c, uint32_t op, object transport=*) except -1
     cdef object _submit(self, Command* c)
     cdef object _submit_unbounded(self, Command* c)
-    cdef object _ice(self, uint32_t op, object transport, object ufrag, object password)
+    cdef object _ice(self, uint32_t op, object transport, object ufrag, object password, object bits_per_s=*)
     cdef object _export_command(self, uint32_t op, object receiver, object worker)
     cdef object _egress_command(self, uint32_t op, object egress, object encoding)
     cdef object _event(self, Event* e)

@@ -229,16 +229,20 @@ cdef class CommandPort:
         self._begin(&c, CMD_NOP)
         return self._submit(&c)
 
-    cdef object _ice(self, uint32_t op, object transport, object ufrag, object password):
+    cdef object _ice(self, uint32_t op, object transport, object ufrag, object password, object bits_per_s=0):
         cdef Command c
         self._begin(&c, op, transport)
         # Lengths: RFC 8839 section 5.4 (4 to 256, 22 to 256 characters), bounded by the command's fields.
         _put_text("ufrag", ufrag, c.body.ice.ufrag, &c.body.ice.ufrag_bytes, sizeof(c.body.ice.ufrag), 4)
         _put_text("password", password, c.body.ice.password, &c.body.ice.password_bytes, sizeof(c.body.ice.password), 22)
+        if not 0 <= bits_per_s < 1 << 62:
+            raise ValueError(f"bits_per_s is a number from 0 to 2^62, not {bits_per_s}")
+        c.body.ice.bits_per_s = bits_per_s
         return self._submit(&c)
 
-    def add_transport(self, transport, ufrag, password):
-        return self._ice(CMD_TRANSPORT_ADD, transport, ufrag, password)
+    def add_transport(self, transport, ufrag, password, bits_per_s=0):
+        """`bits_per_s` is what the transport may send, in place of the worker's own limit; 0: that."""
+        return self._ice(CMD_TRANSPORT_ADD, transport, ufrag, password, bits_per_s)
 
     def set_ice(self, transport, ufrag, password):
         return self._ice(CMD_TRANSPORT_ICE, transport, ufrag, password)

@@ -216,6 +216,7 @@ ctypedef struct Transport:
     int64_t keyframe_due_ns        # 0 = none pending
     KeyframeBudget keyframe_budget # of its own encodings
     Police police
+    PoliceLimits limits            # of what it sends: the engine's, with the bits of its own where it has some
     Capture capture
     RepairStats repair
     int64_t ready_since_ns         # while is_ready: waits for its turn since then

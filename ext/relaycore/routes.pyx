@@ -11,6 +11,7 @@ from relaycore.icelite cimport ICE_MAX_TUPLES, ICE_NO_TUPLE, ice_begin_generatio
 from relaycore.mailbox cimport (
     MAX_CNAME, MAX_CODECS, MAX_RIDS, MAX_SSRCS, Event, IceCommand, MirrorCommand, ReceiverCommand, EgressCommand, mailbox_emit,
 )
+from relaycore.police cimport police_set_bits
 from relaycore.projection cimport projection_init
 from relaycore.ready cimport LANE_BULK, LANE_FAST, grow_ready, leave_ready, mark_ready
 from relaycore.slab cimport Slot, slot_drop
@@ -235,6 +236,9 @@ cdef int add_transport(Engine* e, uint32_t id, const IceCommand* ice, int64_t no
     t.index = i
     t.dtls_tuple = ICE_NO_TUPLE
     t.rtcp_ssrc = engine_random(e)
+    t.limits = e.police
+    if ice.bits_per_s:
+        police_set_bits(&t.limits, ice.bits_per_s)
     ice_reset(&t.ice, now_ns)
     code = set_ice(e, t, ice, now_ns)
     if code == E_OK and table_put(&e.by_transport_id, id, i) < 0:

@@ -183,18 +183,25 @@ class Plane:
     # --- transports ---
 
     async def add_transport(
-        self, ufrag: str, password: str, listener: TransportListener, *, group: Hashable | None = None
+        self,
+        ufrag: str,
+        password: str,
+        listener: TransportListener,
+        *,
+        group: Hashable | None = None,
+        bits_per_s: int = 0,
     ) -> int:
         """Make a transport that answers ICE checks; returns its id once a check may come.
 
-        Transports of one group (a room) share a worker until that is full.
+        Transports of one group (a room) share a worker until that is full. `bits_per_s` is what this one may send, in place
+        of what all may; 0: that.
         """
         self._need_running("add_transport")
         feed, number = self._feeds[self._placement.place(group)], next(self._ids)
         feed.transports[number] = listener
         self._transports[number] = _Transport(feed, group)
         try:
-            await feed.call(feed.worker.add_transport, number, ufrag, password)
+            await feed.call(feed.worker.add_transport, number, ufrag, password, bits_per_s)
         except BaseException as error:
             self._undo(error, feed, feed.worker.remove_transport, number)
             self._forget_transport(number)

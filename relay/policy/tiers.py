@@ -101,3 +101,8 @@ class TierTable:
         if tier is None:
             raise Refused(403, f"The token demands a call of the tier {name!r}, which this server does not have.")
         return tier
+
+
+def least(ours: int, of_tier: int) -> int:
+    """Return the lower one of two bounds, of which 0 is none."""
+    return min(ours, of_tier) if ours and of_tier else ours or of_tier

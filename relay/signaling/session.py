@@ -14,7 +14,7 @@ from relay.config import ApiKey
 from relay.errors import VeilError
 from relay.log import get_logger
 from relay.policy.terms import NO_DEMANDS, Demands
-from relay.policy.tiers import RoomKey
+from relay.policy.tiers import RoomKey, least
 from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.signaling.channels import DataPipe
 from relay.signaling.data_rules import DataRules
@@ -128,15 +128,16 @@ class Session:
 
     def new_driver(self) -> TransportDriver:
         """Return a transport of this session that is not open yet."""
-        conference = self.conference
+        conference, room = self.conference, self.joining.room
         return TransportDriver(
             conference.plane,
             conference.certificate,
             conference.pool,
             self,
             max_message_bytes=conference.limits.data_message_bytes,
-            group=self.joining.room,
+            group=room,
             refusals=conference.refusals,
+            bits_per_s=least(conference.limits.peer_bits_per_s, conference.tier_of(room).limits.bits_per_s),
         )
 
     def send_data(self, label: str, data: bytes) -> None:

@@ -85,6 +85,7 @@ class TransportDriver:
         max_message_bytes: int,
         group: Hashable,
         refusals: dict[str, int],
+        bits_per_s: int = 0,
     ) -> None:
         self.transport = Transport(certificate, max_message_bytes=max_message_bytes)
         self.id = 0
@@ -93,6 +94,7 @@ class TransportDriver:
         self.is_closed = False
         self._plane = plane
         self._group = group
+        self._bits_per_s = bits_per_s
         self._pool = pool
         self._owner = owner
         self._refusals = refusals
@@ -110,7 +112,9 @@ class TransportDriver:
     async def open(self) -> None:
         """Make the transport known to the data plane.   Errors: PlaneError."""
         ufrag, password = self.transport.ufrag, self.transport.password
-        self.id = await self._plane.add_transport(ufrag, password, self, group=self._group)
+        self.id = await self._plane.add_transport(
+            ufrag, password, self, group=self._group, bits_per_s=self._bits_per_s
+        )
 
     async def restart_ice(self) -> None:
         """Take new ICE credentials; keys and streams stay (RFC 8445 §9)."""

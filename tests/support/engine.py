@@ -50,9 +50,9 @@ def rtcp_packets(compounds: list[bytes]) -> list[tuple[int, int, bytes]]:
 
 
 class Bench:
-    """Two transports with keys and ICE: 1 publishes from PUBLISHER, 2 receives at SUBSCRIBER."""
+    """Two transports with keys and ICE: 1 publishes from PUBLISHER (at most `bits_per_s`), 2 receives at SUBSCRIBER."""
 
-    def __init__(self, seed: int = 1, *, connect: bool = True, **options: int) -> None:
+    def __init__(self, seed: int = 1, *, connect: bool = True, bits_per_s: int = 0, **options: int) -> None:
         self.rng = random.Random(seed)
         self.engine = SansIoEngine(seed=seed, slots=512, **options)
         self.now_ns = 10_000 * MS
@@ -60,7 +60,7 @@ class Bench:
         self.events: list[tuple] = []
         self.other: list[tuple[bytes, tuple[str, int]]] = []
         for transport, peer, address in ((1, self.publisher, PUBLISHER), (2, self.subscriber, SUBSCRIBER)):
-            self.ok("add_transport", transport, peer.ufrag, peer.password)
+            self.ok("add_transport", transport, peer.ufrag, peer.password, bits_per_s if transport == 1 else 0)
             self.ok("set_srtp", transport, *peer.relay_keys().values())
             self.ok("set_extensions", transport, URIS)
             if connect:

@@ -39,6 +39,18 @@ def test_zero_is_no_limit():
     assert admitted(PoliceFace(0, 0), 5_000, 1_500, 1) == 5_000
 
 
+@pytest.mark.parametrize(("of_all", "own", "goes_on"), [(0, 800_000, 150), (800_000, 0, 150), (800_000, 400_000, 75), (0, 0, 500)])
+def test_a_transport_may_have_less_than_the_others(of_all: int, own: int, goes_on: int):
+    """Ten seconds of a megabyte in a second and a half's burst: its own limit counts where it has one."""
+    bench = Bench(bits_per_s=own, peer_bits_per_s=of_all)
+    bench.ok("add_receiver", 1, 12, True, "2", ((98, "vp9", 90_000, None),), (), (9,))
+    bench.ok("add_egress", 2, 22, 12, 0x99, None, "5", ((98, "vp9", 90_000, None),), "cname", 0)
+    for number in range(500):
+        bench.publish(rtp(9, number, pt=98, payload=bytes(1000)))
+        bench.advance(2)
+    policed = bench.snapshot()["counters"]["policed"]
+    assert 500 - policed == pytest.approx(goes_on, abs=6)
+
 
 def test_a_wild_camera_costs_its_owner_pictures_and_nobody_a_voice():
     bench = Bench(peer_packets_per_s=800)
