@@ -168,3 +168,8 @@ def check_demands(terms: Terms, demands: Demands, tiers: TierTable) -> None:
             f"The frames of this call of the {name} tier are in {terms.frames} since it began, and the token demands "
             f"{demands.frame_format}.",
         )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 track" or "2 tracks"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

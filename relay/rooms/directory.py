@@ -24,11 +24,17 @@ class Directory:
         """Return the room of that full name."""
         return self._rooms.get(key)
 
-    def add(self, room: Room) -> None:
-        """Take a new room.   Errors: Refused when its customer has too many."""
-        customer = room.key.customer
+    def check_place(self, customer: str, tier: str) -> None:
+        """Do nothing when this customer may open one more room.   Errors: Refused 403."""
         if self._count_of.get(customer, 0) >= self.rooms_per_customer:
-            raise Refused(503, f"No more than {self.rooms_per_customer} rooms can be open at once.")
+            raise Refused(
+                403, f"No more than {self.rooms_per_customer} calls of a customer of the {tier} tier can be open at once."
+            )
+
+    def add(self, room: Room) -> None:
+        """Take a new room.   Errors: Refused 403 when its customer has too many."""
+        customer = room.key.customer
+        self.check_place(customer, room.terms.tier.name)
         self._rooms[room.key] = room
         self._count_of[customer] = self._count_of.get(customer, 0) + 1
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relay.errors import Refused
-from relay.policy.terms import PREFIX, Terms, is_reserved
+from relay.policy.terms import PREFIX, Terms, counted, is_reserved
 from relay.policy.tiers import RoomKey
 from relay.quality.choice import BEST, Wanted
 from relay.rooms.endpoint import Endpoint, LeaveReason, State
@@ -63,10 +63,9 @@ class Room:
     # Who is here.
 
     def join(self, endpoint: Endpoint) -> list[Intent]:
-        """Take a participant in, and its predecessor of the same identity out.   Errors: Refused when full."""
+        """Take a participant in, and its predecessor of the same identity out.   Errors: Refused 403 when full."""
+        self.check_place(endpoint.identity)
         older = self._by_identity.get(endpoint.identity)
-        if older is None and len(self.endpoints) >= self.max_participants:
-            raise self.full()
         intents = self.leave(older, LeaveReason.DUPLICATE_IDENTITY, 0) if older else []
         endpoint.state = State.JOINED
         endpoint.room_attributes = self.terms.attributes
@@ -82,12 +81,14 @@ class Room:
                     intents += self._reconsider(endpoint, publication)
         return intents
 
-    def full(self) -> Refused:
-        """Return what a newcomer is told when the room is full."""
-        name = self.terms.tier.name
-        return Refused(
-            429, f"The room is full: calls of the {name} tier have {self.max_participants} participants at most."
-        )
+    def check_place(self, identity: str) -> None:
+        """Do nothing when there is a place for this identity; who is in already may come again.   Errors: Refused 403.
+
+        It is not 429, because browsers show people what a server says with 401 and 403 alone (LIVEKIT §1.1).
+        """
+        if len(self.endpoints) >= self.max_participants and identity not in self._by_identity:
+            most = counted(self.max_participants, "participant")
+            raise Refused(403, f"The room is full: calls of the {self.terms.tier.name} tier have {most} at most.")
 
     def activate(self, sid: str) -> list[Intent]:
         """Note that the participant's media is connected."""
@@ -159,8 +160,8 @@ class Room:
             raise Refused(403, sentence)
         pending = len(endpoint.pending_publications())
         if pending >= MAX_PENDING_PUBLICATIONS or len(endpoint.publications) >= self.max_publications:
-            name = self.terms.tier.name
-            raise Refused(429, f"In calls of the {name} tier a participant publishes {self.max_publications} tracks at most.")
+            most = counted(self.max_publications, "track")
+            raise Refused(429, f"In calls of the {self.terms.tier.name} tier a participant publishes {most} at most.")
         endpoint.publications[publication.sid] = publication
         self._publisher_of[publication.sid] = endpoint.sid
 

@@ -16,7 +16,7 @@ from relay.ids import new_sid
 from relay.log import get_logger
 from relay.plane import Plane
 from relay.policy.terms import Demands, check_demands, choose_terms
-from relay.policy.tiers import RoomKey, Tier, TierTable
+from relay.policy.tiers import RoomKey, Tier, TierTable, least
 from relay.rooms.directory import Directory
 from relay.rooms.endpoint import LeaveReason
 from relay.rooms.room import Room
@@ -76,10 +76,9 @@ class Conference:
 
     def enter(self, session: Session, listener: SessionListener) -> Hall:
         """Put a prepared session into its room; an older one of the same identity leaves.   Errors: Refused."""
-        if self.is_draining:
-            raise Refused(503, "The server is shutting down.")
-        self.check_demands(session.joining.room, session.joining.demands)
-        hall = self._hall(session.joining.room, session.joining.demands)
+        joining = session.joining
+        self.check_admission(joining.room, joining.endpoint.identity, joining.demands)
+        hall = self._hall(joining.room, joining.demands)
         hall.enter(session, listener)
         log.info("participant joined", room=hall.room.sid, participant=session.sid, customer=hall.room.key.customer)
         return hall
@@ -98,11 +97,17 @@ class Conference:
         hall.carry_out(hall.room.leave(session.sid, reason, monotonic_ns()))
         log.info("participant left", room=hall.room.sid, participant=session.sid, reason=reason.name.lower())
 
-    def check_demands(self, room: RoomKey, demands: Demands) -> None:
-        """Do nothing when that room is, or would become, what a token demands.   Errors: Refused 403."""
+    def check_admission(self, room: RoomKey, identity: str, demands: Demands) -> None:
+        """Do nothing when that room is, or would become, what a token demands, and has a place.   Errors: Refused."""
+        if self.is_draining:
+            raise Refused(503, "The server is shutting down.")
         hall = self._halls.get(room)
         terms = hall.room.terms if hall is not None else choose_terms(self.tiers.tier_of(room), demands)
         check_demands(terms, demands, self.tiers)
+        if hall is not None:
+            hall.room.check_place(identity)
+        else:
+            self._directory.check_place(room.customer, terms.tier.name)
 
     def tier_of(self, room: RoomKey) -> Tier:
         """Return the tier that rules this room; an open one keeps that of its creation."""
@@ -193,8 +198,3 @@ class Conference:
             for room in self._directory.expire(monotonic_ns()):
                 self._halls.pop(room.key).close()
                 log.info("room closed", room=room.sid)
-
-
-def least(ours: int, of_tier: int) -> int:
-    """Return the lower one of two bounds, of which 0 is none."""
-    return min(ours, of_tier) if ours and of_tier else ours or of_tier

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from relay.clock import wall_ms
+from relay.config import ApiKey
 from relay.errors import Refused, VeilError
 from relay.ids import new_sid
 from relay.log import get_logger
 from relay.policy.terms import without_reserved
 from relay.rooms.endpoint import Description, Endpoint, LeaveReason
-from relay.rooms.room import Room
 from relay.signaling.conference import Conference
 from relay.signaling.doorman import Doorman
 from relay.signaling.keyring import Keyring
@@ -113,6 +113,13 @@ class LivekitHttp:
         except VeilError as error:
             log.error("no transport for a participant", why=str(error))
             return self._refusal(request, Refused(503, "The server cannot take more participants now."))
+        try:
+            # Places and keys go while transports are made; so far a status can still say why.
+            self._check_key(grant.key)
+            self._conference.check_admission(grant.room, grant.identity, grant.demands)
+        except Refused as refused:
+            await self._conference.abandon(session)
+            return self._refusal(request, refused)
         participant = LivekitParticipant(session, outbox, grant, self._refusals)
         if not await self._enter(request, socket, session, participant):
             return socket
@@ -126,8 +133,7 @@ class LivekitHttp:
         is_in = False
         try:
             await socket.prepare(request)
-            if not self._keys.holds(session.joining.key):
-                raise Refused(401, "The token's API key was just taken back.")
+            self._check_key(session.joining.key)
             self._conference.enter(session, participant)
             is_in = True
         except Refused as refused:
@@ -141,13 +147,13 @@ class LivekitHttp:
     def _admit(self, request: web.Request) -> Grant:
         """Return what the request's token allows, now.   Errors: Refused."""
         grant = read_grant(token_of(request), self._keys)
-        if self._conference.is_draining:
-            raise Refused(503, "The server is shutting down.")
-        self._conference.check_demands(grant.room, grant.demands)
-        hall = self._conference.find(grant.room)
-        if hall is not None and is_full(hall.room, grant.identity):
-            raise hall.room.full()
+        self._conference.check_admission(grant.room, grant.identity, grant.demands)
         return grant
+
+    def _check_key(self, key: ApiKey) -> None:
+        """Do nothing while this key counts.   Errors: Refused 401."""
+        if not self._keys.holds(key):
+            raise Refused(401, "The token's API key was just taken back.")
 
     def _refusal(self, request: web.Request, refused: Refused) -> web.Response:
         name = f"join_{refused.status}"
@@ -175,11 +181,6 @@ def endpoint(grant: Grant, client: ClientInfo) -> Endpoint:
         joined_at_ms=wall_ms(),
         auto_subscribe=client.auto_subscribe,
     )
-
-
-def is_full(room: Room, identity: str) -> bool:
-    """True when a newcomer of this identity would be one too many; who is in already may come again."""
-    return len(room.endpoints) >= room.max_participants and room.by_identity(identity) is None
 
 
 def token_of(request: web.Request) -> str:

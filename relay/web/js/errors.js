@@ -43,7 +43,7 @@ export function joinProblem(error) {
   if (status === 404) {
     return { title: "An invite link is needed", text: "This server lets people in by invite link only. Ask for one." };
   }
-  if (status === 429 && /^the room is full/i.test(sentence)) {
+  if (isFull(error)) {
     return { title: "The room is full", text: `${sentence} Try again when somebody has left.` };
   }
   if (status === 429) {
@@ -53,6 +53,11 @@ export function joinProblem(error) {
     return { title: "The server cannot take you in now", text: sentence || "Try again in a moment." };
   }
   return { title: "The room refused you", text: sentence || `The server answered with status ${status}.` };
+}
+
+/** True when the server said that the room has no place now. */
+export function isFull({ status, sentence }) {
+  return status === 403 && /^the room is full/i.test(sentence);
 }
 
 const ENDS = {

@@ -6,7 +6,7 @@
 
 import { Chat } from "./chat.js";
 import { E2ee } from "./e2ee/e2ee.js";
-import { MediaUnreachable, SignalRefused, SignalUnreachable, endedBecause, joinProblem } from "./errors.js";
+import { MediaUnreachable, SignalRefused, SignalUnreachable, endedBecause, isFull, joinProblem } from "./errors.js";
 import { Publisher } from "./publisher.js";
 import { merge } from "./roster.js";
 import { Signal } from "./signal.js";
@@ -321,7 +321,8 @@ export class Room {
 
 /** True when trying again cannot help: the server understood, and said no. */
 function isFinal(error) {
-  return error instanceof SignalRefused && error.status >= 400 && error.status < 500 && error.status !== 429;
+  if (!(error instanceof SignalRefused) || isFull(error)) return false;
+  return error.status >= 400 && error.status < 500 && error.status !== 429;
 }
 
 function iceServer({ urls = [], username, credential }) {

@@ -55,7 +55,7 @@ class LiveKitJs:
 
 
 @contextlib.asynccontextmanager
-async def bundle_site(version: str) -> AsyncIterator[str]:
+async def bundle_site(version: str, page: str = "client.html") -> AsyncIterator[str]:
     """Serve the page with one version of livekit-client on loopback."""
     bundle = BUNDLES / version
     if not (bundle / "livekit-client.umd.js").exists():
@@ -67,7 +67,7 @@ async def bundle_site(version: str) -> AsyncIterator[str]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/page/client.html"
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/page/{page}"
     finally:
         await runner.cleanup()
 

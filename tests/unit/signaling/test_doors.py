@@ -6,12 +6,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from livekit.protocol import models, rtc
 
 from relay.policy.terms import Demands
 from relay.policy.tiers import RoomKey
 from relay.signaling import invites
-from relay.signaling.livekit.http import LivekitHttp
+from relay.signaling.conference import Conference
 from tests.support.local_relay import KEYS, OTHER_SECRET, PAID_SECRET, SECRET, token
 
 AUDIO, VIDEO = models.TrackType.AUDIO, models.TrackType.VIDEO
@@ -92,26 +93,30 @@ async def test_the_terms_of_an_open_room_are_final(connect, relay, http) -> None
     assert len(bo.join.other_participants) == 1
 
 
-async def test_a_demand_is_checked_again_when_the_room_appeared_meanwhile(connect, relay, http, monkeypatch) -> None:
-    # Both were let in at the door while there was no room; the second one to enter learns what it became.
-    await connect("ana", attributes=SHARED)
-    seen = []
-    admit = LivekitHttp._admit
+@pytest.mark.parametrize("when", ["transports are made", "the answer is written"])
+async def test_a_demand_is_checked_again_when_the_room_appeared_meanwhile(connect, relay, http, monkeypatch, when) -> None:
+    # There was no room at the door; who comes second learns what it became, in words as long as there is a status to say.
+    owner, name = (Conference, "prepare") if when == "transports are made" else (web.WebSocketResponse, "prepare")
+    original, seen = getattr(owner, name), []
 
-    def admit_early(self, request):
-        halls, self._conference._halls = self._conference._halls, {}
-        try:
-            seen.append(admit(self, request))
-            return seen[-1]
-        finally:
-            self._conference._halls = halls
+    async def slow(self, about):
+        if not seen:
+            seen.append(await original(self, about))
+            await connect("ana", attributes=SHARED)
+            return seen[0]
+        return await original(self, about)
 
-    monkeypatch.setattr(LivekitHttp, "_admit", admit_early)
-    socket = await http.ws_connect(
+    monkeypatch.setattr(owner, name, slow)
+    joining = http.ws_connect(
         f"ws://127.0.0.1:{relay.http_port}/rtc", params={"access_token": token(sub="bo", attributes=SFRAME)}
     )
-    first = rtc.SignalResponse.FromString((await socket.receive(timeout=5)).data)
-    assert seen and first.leave.reason == models.DisconnectReason.JOIN_FAILURE and not first.leave.can_reconnect
+    if when == "transports are made":
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await joining
+        assert refused.value.status == 403
+    else:
+        first = rtc.SignalResponse.FromString((await (await joining).receive(timeout=5)).data)
+        assert first.leave.reason == models.DisconnectReason.JOIN_FAILURE and not first.leave.can_reconnect
     assert len(relay.conference.find(RoomKey("acme", "r")).sessions) == 1
 
 
@@ -200,7 +205,7 @@ async def test_a_tier_bounds_its_calls_and_says_so(start, connect, http, monkeyp
     server = await start()
     ana = await connect("ana", to=server, **FREE)
     status, sentence = await refused(http, server, sub="bo", iss="bkey", secret=OTHER_SECRET)
-    assert status == 429 and "calls of the free tier have 1 participants at most" in sentence
+    assert status == 403 and "calls of the free tier have 1 participant at most" in sentence
     await ana.publish("one", type=AUDIO)
     await ana.send(add_track=rtc.AddTrackRequest(cid="two", type=VIDEO))
     refusal = await ana.until("request_response")
