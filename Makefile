@@ -5,6 +5,7 @@
 #   make test-long the tests that would make it longer than a quarter of an hour
 #   make unit      unit, arch, sim and adversary tests only: no browser
 #   make browser   tests with browsers          make interop  every client against every other, with a table
+#   make e2ee-matrix  encrypted frames of every codec, from every sender to every receiver
 #   make lossy     calls through a network that loses packets, five seeds
 #   make adversary garbage on every port while a call runs, with a table
 #   make prove-blind  a relay's memory searched for what its encrypted calls hold
@@ -43,7 +44,7 @@ SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
 .PHONY: run test test-long unit conformance noninterference interop lossy adversary prove-blind mutants browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
-.PHONY: bench-opaque false-stops fuzz-short debug-build asan-build
+.PHONY: e2ee-matrix bench-opaque false-stops fuzz-short debug-build asan-build
 
 run: set-up build
 	@exec $(PY) -m relay serve --dev
@@ -62,6 +63,9 @@ browser: build/stamps/test build build/clients/.fetched
 
 interop: build/stamps/test build build/clients/.fetched
 	$(PY) -m tests.interop.run $(ARGS)
+
+e2ee-matrix: build/stamps/test build build/clients/.fetched
+	$(PY) -m tests.interop.e2ee_matrix $(ARGS)
 
 lossy: build/stamps/test build build/clients/.fetched
 	$(PY) -m tests.interop.lossy $(ARGS)

@@ -81,6 +81,9 @@ class Page(Protocol):
 
     async def goto(self, url: str) -> None: ...
 
+    async def run_first(self, script: str) -> None:
+        """Run a script in every document from now on, before its own."""
+
     async def evaluate(self, function: str, *arguments: Any) -> Any: ...
 
     async def screenshot(self, path: Path) -> None: ...
@@ -104,6 +107,9 @@ class ChromiumPage:
 
     async def goto(self, url: str) -> None:
         await self.playwright.goto(url)
+
+    async def run_first(self, script: str) -> None:
+        await self.playwright.add_init_script(script)
 
     async def evaluate(self, function: str, *arguments: Any) -> Any:
         try:
@@ -146,6 +152,9 @@ class FirefoxPage:
 
     async def goto(self, url: str) -> None:
         await self.command("browsingContext.navigate", context=self._context, url=url, wait="complete")
+
+    async def run_first(self, script: str) -> None:
+        await self.command("script.addPreloadScript", functionDeclaration=f"() => {{\n{script}\n}}")
 
     async def evaluate(self, function: str, *arguments: Any) -> Any:
         reply = await self.command(
