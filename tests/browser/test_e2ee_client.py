@@ -12,30 +12,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
 OTHER_KEY = "IAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
 
-LOCKS = """() => Object.fromEntries([...document.querySelectorAll("#call .tile")].map((tile) => [
-  tile.querySelector(".tile-name").textContent,
-  {lock: tile.dataset.lock, said: tile.querySelector(".tile-seal:not([hidden])")?.textContent ?? "",
-   frames: tile.querySelector("video").getVideoPlaybackQuality().totalVideoFrames},
-]))"""
-
-
-async def tile(person: Guest, name: str) -> dict:
-    return (await person.page.evaluate(LOCKS)).get(name, {"lock": "", "said": "", "frames": 0})
-
 
 async def enter(person: Guest, *, passphrase: str = "") -> None:
     if passphrase:
         await person.page.click("#lobby-e2ee summary")
         await person.page.fill("#join-passphrase", passphrase)
     await person.join()
-
-
-async def sees_a_locked_picture(person: Guest, name: str) -> None:
-    async def holds() -> bool:
-        found = await tile(person, name)
-        return found["lock"] == "locked" and found["frames"] > 30
-
-    await until(holds, f"{person.name} sees {name} with a lock")
 
 
 @pytest.mark.parametrize(
@@ -46,11 +28,11 @@ async def test_people_with_one_key_see_hear_and_write_to_each_other(fragment: st
     async with relay_process() as relay, guest(relay.origin, "Ada", **address) as ada, guest(relay.origin, "Bo", **address) as bo:
         for person in (ada, bo):
             await enter(person, passphrase=passphrase)
-        await sees_a_locked_picture(ada, "Bo")
-        await sees_a_locked_picture(bo, "Ada")
+        await ada.sees_locked("Bo")
+        await bo.sees_locked("Ada")
         await until(ada.hears_something, "Ada hears Bo")
         # One's own tile has its lock only when the browser's count of frames agrees with ours.
-        await sees_a_locked_picture(ada, "Ada (you)")
+        await ada.sees_locked("Ada (you)")
         assert await ada.text("#call-security") == "Encrypted"
         await ada.page.click("#call-security")
         assert await ada.page.is_visible("#security-hidden >> text=Pictures, screens and voices")
@@ -72,8 +54,8 @@ async def test_another_key_and_no_key_are_said_in_words() -> None:
             await enter(person)
 
         async def said(person: Guest, words: str) -> bool:
-            found = await tile(person, "Ada")
-            return words in found["said"] and found["frames"] == 0
+            found = await person.tile("Ada")
+            return bool(found and words in found["said"] and found["frames"] == 0)
 
         await until(lambda: said(bo, "another key"), "Bo is told that Ada has another key")
         await until(lambda: said(eve, "a key you do not have"), "Eve is told that she has no key")

@@ -103,7 +103,7 @@ class ChromiumPage:
         self.playwright = page
         self.console: list[str] = []
         page.on("console", lambda message: self.console.append(message.text))
-        page.on("pageerror", lambda error: self.console.append(str(error)))
+        page.on("pageerror", lambda error: self.console.append(f"Uncaught {error}"))
 
     async def goto(self, url: str) -> None:
         await self.playwright.goto(url)

@@ -27,6 +27,8 @@ TILES = """() => [...document.querySelectorAll("#call:not([hidden]) .tile")].map
     isScreen: tile.classList.contains("is-screen"),
     isMuted: !tile.querySelector(".tile-muted").hidden,
     hasVideo: tile.classList.contains("has-video"),
+    lock: tile.dataset.lock ?? "",
+    said: tile.querySelector(".tile-seal:not([hidden])")?.textContent ?? "",
     initials: tile.querySelector(".avatar").textContent,
     isAvatarShown: getComputedStyle(tile.querySelector(".avatar")).visibility === "visible",
     frames: video.getVideoPlaybackQuality().totalVideoFrames,
@@ -99,6 +101,15 @@ class Guest:
             return bool(tile and tile["hasVideo"] and tile["width"] and tile["frames"] > before["frames"] + 5)
 
         await until(moved, f"{self.name} sees {name} move")
+
+    async def sees_locked(self, name: str) -> None:
+        """Return once the person's video was shown here for a second, with a lock."""
+
+        async def holds() -> bool:
+            tile = await self.tile(name)
+            return bool(tile and tile["lock"] == "locked" and tile["frames"] > 30)
+
+        await until(holds, f"{self.name} sees {name} with a lock")
 
     async def hears_something(self) -> bool:
         return await self.chromium.evaluate(LOUDNESS) > 0.01

@@ -102,7 +102,7 @@ function panels() {
     // Keyboard users land in what they opened, and come back to the button that opened it.
     if (panel === "chat") byId("chat-text").focus();
     else if (panel === "settings") byId("call-audioinput").focus();
-    else byId(`call-${open}`).focus();
+    else byId(panel ? `${panel}-close` : `call-${open}`).focus();
     open = panel;
   };
 }
