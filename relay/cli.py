@@ -24,7 +24,8 @@ from relay.clock import wall_s
 from relay.config import DEV_KEY, DEV_SECRET, ApiKey, Config, load
 from relay.errors import ConfigError, Refused, VeilError
 from relay.version import version
-from relay.webverify import verify
+from relay.webexport import export
+from relay.webverify import RELAY, verify
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -233,9 +234,28 @@ def web_verify(
             typer.echo(f"{what}: {name}")
     if verdict.is_same:
         typer.echo(f"{len(verdict.same)} files are those of veil {version()}.")
+        if verdict.relay:
+            typer.echo(f"Calls made there go through the relay at {verdict.relay}.")
+        elif verdict.relay is None:
+            typer.echo(f"No calls can be made there: {RELAY} names no address of a relay.")
         return
     typer.echo(f"This is not the web client of veil {version()}.")
     raise typer.Exit(EXIT_FAILED)
+
+
+@web_app.command("export")
+def web_export(
+    folder: Annotated[Path, typer.Argument(help="A new folder, for a web server to host.")],
+    server: Annotated[str, typer.Option("--server", help="The relay's address, such as https://calls.example.com.")],
+) -> None:
+    """Write the web client for another web server to host, and print the headers that it has to send.
+
+    The relay's server.web_origin is then the address that people open there.
+    """
+    headers = export(folder, server)
+    typer.echo(f"The web client of veil {version()} is in {folder}. Its web server sends with every file:", err=True)
+    for name, value in headers.items():
+        typer.echo(f"{name}: {value}")
 
 
 @app.command("version")

@@ -36,6 +36,7 @@ from relay.config_read import (
 )
 from relay.config_tiers import DEFAULT_TIERS, Tier, check_tiers, complete_shipped_tiers
 from relay.errors import ConfigError
+from relay.origin import read_origin
 
 DEV_KEY = "devkey"
 # Customer and tier of that key.
@@ -79,8 +80,9 @@ class Server:
     )
     web_origin: str = option(
         "",
-        "The address people open, such as https://calls.example.com; invite links start with it. Empty: "
-        "http(s)://bind_ip:http_port, with localhost where bind_ip names every address.",
+        "The address people open, such as https://calls.example.com; invite links start with it. Another server may host "
+        "the web client there (`veil web export`): pages of this origin, and of no other, get invites traded for tokens. "
+        "Empty: http(s)://bind_ip:http_port, with localhost where bind_ip names every address.",
     )
     trust_forwarded: bool = option(
         False,
@@ -409,9 +411,7 @@ def _check(config: Config) -> None:
     _check_keys(config, bind)
     _check_tls(config)
     _check_media(config)
-    origin = config.server.web_origin
-    if origin and not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
-        raise config.wrong("server.web_origin", "is scheme://host or scheme://host:port with nothing after it.")
+    _check_web_origin(config)
     check_tiers(config.tiers, config.tree)
     if config.limits.ping_timeout_s <= config.limits.ping_interval_s:
         raise config.wrong("limits.ping_timeout_s", "must be longer than limits.ping_interval_s.")
@@ -435,6 +435,16 @@ def _check_keys(config: Config, bind: ipaddress.IPv4Address | ipaddress.IPv6Addr
                 f"cannot be {bind} with the development key, which everybody knows: listen on 127.0.0.1, or make a key "
                 "with `veil keys new`.",
             )
+
+
+def _check_web_origin(config: Config) -> None:
+    if not config.server.web_origin:
+        return
+    try:
+        read_origin(config.server.web_origin)
+    except ValueError:
+        why = "is scheme://host or scheme://host:port with nothing after it, such as https://calls.example.com."
+        raise config.wrong("server.web_origin", why) from None
 
 
 def _check_tls(config: Config) -> None:

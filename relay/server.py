@@ -24,6 +24,7 @@ from relay.plane import MAX_KEPT_BYTES, ListenAddress, Plane, slots_lost
 from relay.signaling import edge
 from relay.signaling.client_api import ClientApi
 from relay.signaling.conference import Conference
+from relay.signaling.cross_origin import CrossOrigin
 from relay.signaling.doorman import Doorman
 from relay.signaling.keyring import Keyring
 from relay.signaling.livekit.http import LivekitHttp
@@ -81,7 +82,9 @@ class Server:
         livekit = LivekitHttp(conference, keys, doorman, self._refusals, strict=self._strict)
         allows_dev_join = config.dev and ipaddress.ip_address(config.server.bind_ip).is_loopback
         client_api = ClientApi(keys, self._refusals, allows_dev_join=allows_dev_join)
-        app = edge.application(livekit, client_api, WebFiles(), self._observed(plane, conference))
+        app = edge.application(
+            livekit, client_api, WebFiles(), CrossOrigin(config.server.web_origin), self._observed(plane, conference)
+        )
         self._runner = web.AppRunner(
             app,
             access_log=None,

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from relay.errors import VeilError
+from relay.origin import read_origin
 
 TIMEOUT_S = 10.0
 # Several times the largest file; a hostile server may send without end.
 MAX_FILE_BYTES = 8 * 1024 * 1024
 HASHES = "hashes.json"
+# Says where a page that another server hosts finds its relay. Its host writes it, so it is on no list.
+RELAY = "relay.json"
 
 
 class CannotVerify(VeilError):
@@ -26,12 +29,16 @@ class CannotVerify(VeilError):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Names of files, sorted. `extra`: served by their own list, and not part of this version."""
+    """Names of files, sorted. `extra`: served by their own list, and not part of this version.
+
+    `relay`: the origin that the page there makes its calls through; empty when it is its own, None when nobody can tell.
+    """
 
     same: tuple[str, ...]
     differing: tuple[str, ...]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
+    relay: str | None
 
     @property
     def is_same(self) -> bool:
@@ -55,7 +62,8 @@ def verify(url: str, expected: Mapping[str, str], fetch: Callable[[str], bytes |
         group = "missing" if body is None else "same" if hashlib.sha256(body).hexdigest() == digest else "differing"
         groups[group].append(name or "/")
     extra = _listed(fetch(urljoin(base, HASHES))) - set(expected)
-    return Verdict(*(tuple(sorted(groups[name])) for name in ("same", "differing", "missing")), tuple(sorted(extra)))
+    same, differing, missing = (tuple(sorted(groups[name])) for name in ("same", "differing", "missing"))
+    return Verdict(same, differing, missing, tuple(sorted(extra)), _relay(fetch(urljoin(base, RELAY))))
 
 
 def _listed(body: bytes | None) -> set[str]:
@@ -63,6 +71,17 @@ def _listed(body: bytes | None) -> set[str]:
         return set(json.loads(body or b"{}").get("files", {}))
     except (ValueError, AttributeError, TypeError):
         return {HASHES}
+
+
+def _relay(body: bytes | None) -> str | None:
+    """Return what the page makes of this relay.json, as relay/web/js/relay.js does."""
+    if body is None:
+        return ""
+    try:
+        server = json.loads(body)["server"]
+        return read_origin(server) if server else ""
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _fetch(url: str) -> bytes | None:

@@ -3,12 +3,17 @@
 from aiohttp import web
 
 from relay.signaling.client_api import MAX_BODY_BYTES, ClientApi
+from relay.signaling.cross_origin import CrossOrigin
 from relay.signaling.livekit.http import LivekitHttp
 from relay.signaling.web_files import WebFiles
 
 
 def application(
-    livekit: LivekitHttp, client_api: ClientApi, files: WebFiles, observed: list[web.RouteDef]
+    livekit: LivekitHttp,
+    client_api: ClientApi,
+    files: WebFiles,
+    cross_origin: CrossOrigin,
+    observed: list[web.RouteDef],
 ) -> web.Application:
     """Return the application: health and metrics by their routes, then signalling, the page's calls, its files."""
 
@@ -16,8 +21,13 @@ def application(
         handler = livekit.handler_of(request.path)
         if handler is not None:
             return await handler(request)
+        if (preflight := cross_origin.preflight(request)) is not None:
+            return preflight
         response = await client_api.respond(request) or files.respond(request)
-        return response if response is not None else web.Response(status=404, text="Not found.\n")
+        if response is None:
+            response = web.Response(status=404, text="Not found.\n")
+        response.headers.update(cross_origin.headers(request))
+        return response
 
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.add_routes(observed)

@@ -2,18 +2,21 @@
 
 Nothing is looked up on disk per request, so no path can lead elsewhere. The content security policy allows this
 origin's own scripts and nothing inline: what the page loaded is what was shipped.
+
+The same files can be hosted by any web server: `published` is all that it needs, `headers` is what it should send.
 """
 
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from relay.version import version
-from relay.webverify import HASHES
+from relay.webverify import HASHES, RELAY
 
 FOLDER = Path(__file__).parent.parent / "web"
 TYPES = {
@@ -57,17 +60,36 @@ def hashes(folder: Path = FOLDER) -> dict[str, str]:
     return {name: hashlib.sha256(body).hexdigest() for name, body in bundle(folder).items()}
 
 
+def published(server: str = "", folder: Path = FOLDER) -> dict[str, bytes]:
+    """Return all files that a web server hosts: the client, the list of its hashes, and where its relay is.
+
+    `server` is the relay's origin, empty for the relay itself. That file is the host's own, so the list leaves it out.
+    """
+    listed = {"version": version(), "files": hashes(folder)}
+    return {**bundle(folder), HASHES: _json(listed), RELAY: _json({"server": server})}
+
+
+def headers(connect: str) -> dict[str, str]:
+    """Return what goes with every file; `connect` are the sources that the page may speak to besides its own origin."""
+    return {
+        # Always asked for anew, mostly answered by 304: a page and its modules never come from two versions.
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": _POLICY.format(connect=connect),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self), geolocation=()",
+    }
+
+
 class WebFiles:
     """The files of the built-in client by URL path, and the list of their hashes."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        files = bundle(folder)
-        if files:
-            listed = {"version": version(), "files": hashes(folder)}
-            files[HASHES] = (json.dumps(listed, indent=1) + "\n").encode()
         self._files = {
             f"/{name}": File(body, TYPES[Path(name).suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
-            for name, body in files.items()
+            for name, body in published(folder=folder).items()
         }
 
     def respond(self, request: web.Request) -> web.Response | None:
@@ -79,24 +101,17 @@ class WebFiles:
         if file is None:
             # Health checks and LiveKit's own clients ask for `/` and want nothing but a 200.
             return web.Response(text="OK\n") if request.path == "/" else None
-        headers = {
-            "Content-Type": file.content_type,
-            "ETag": file.etag,
-            # Always asked for anew, mostly answered by 304: a page and its modules never come from two versions.
-            "Cache-Control": "no-cache",
-            "Content-Security-Policy": _POLICY.format(connect=_connect(request)),
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self), geolocation=()",
-        }
+        sent = {"Content-Type": file.content_type, "ETag": file.etag, **headers(_connect(request))}
         if request.headers.get("If-None-Match") == file.etag:
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=file.body, headers=headers)
+            return web.Response(status=304, headers=sent)
+        return web.Response(body=file.body, headers=sent)
 
 
 def _connect(request: web.Request) -> str:
     """Older browsers do not count this host's WebSocket as 'self', so it is named."""
     host = request.headers.get("Host", "")
     return f"'self' ws://{host} wss://{host}" if _HOST.fullmatch(host) else "'self'"
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

@@ -1,13 +1,14 @@
 /** What the page asks the relay over HTTP: whether names are enough here, and tokens. */
 
-import { SignalRefused, SignalUnreachable } from "./errors.js";
+import { NotSetUp, SignalRefused, SignalUnreachable } from "./errors.js";
+import { isTurnedAway, relayUrl } from "./relay.js";
 
 /** Return {dev}: whether this server lets people in by name and room. */
 export async function serverConfig() {
   const answer = await ask("/client/config");
   if (answer.ok) return answer.json();
   // A relay that does not tell: development joins exist on loopback alone.
-  if (answer.status === 404) return { dev: isLoopback(location.hostname) };
+  if (answer.status === 404) return { dev: isLoopback(relayUrl("/").hostname) };
   throw await refusal(answer);
 }
 
@@ -51,8 +52,10 @@ async function post(path, body) {
 
 async function ask(path, options = {}) {
   try {
-    return await fetch(path, { cache: "no-store", ...options });
+    return await fetch(relayUrl(path), { cache: "no-store", ...options });
   } catch {
+    // To a page, an answer that it may not read looks like none.
+    if (await isTurnedAway()) throw new NotSetUp(`The server takes no calls from ${location.origin}: its web_origin is another.`);
     throw new SignalUnreachable("no answer");
   }
 }

@@ -13,6 +13,9 @@ export class SignalRefused extends Error {
 /** The server did not answer, or not as a relay does. */
 export class SignalUnreachable extends Error {}
 
+/** The page is hosted where no calls can be made; the message says why, to who hosts it. */
+export class NotSetUp extends Error {}
+
 /** Signalling works, media does not get through. */
 export class MediaUnreachable extends Error {}
 
@@ -24,6 +27,7 @@ export function joinProblem(error) {
       text: "The server answers, but your network blocks its media port (UDP). Try another network, or turn off the VPN.",
     };
   }
+  if (error instanceof NotSetUp) return { title: "This page is not set up for calls", text: error.message };
   if (!(error instanceof SignalRefused)) {
     return {
       title: "The server cannot be reached",

@@ -6,6 +6,7 @@ import { byId } from "./dom.js";
 import { BadSecret, newSecret, readSecret, secretField } from "./e2ee/keys.js";
 import { drawAll } from "./icons.js";
 import { lobby, unreachable } from "./prejoin.js";
+import { findRelay } from "./relay.js";
 import { Room } from "./room.js";
 import { createStore, initialState } from "./store.js";
 import { callScreen, endedScreen } from "./ui.js";
@@ -66,6 +67,7 @@ async function enter() {
   store.update({ invite, room: invite ? "" : (fragment.get("room") ?? ""), secret: null, joinProblem: null });
   try {
     store.update({ secret: readSecret(location.hash) });
+    await findRelay();
     const { dev } = await serverConfig();
     store.update({ dev, screen: invite || dev ? "prejoin" : "invite" });
   } catch (error) {

@@ -5,6 +5,7 @@
  */
 
 import { SignalRefused, SignalUnreachable } from "./errors.js";
+import { relayUrl } from "./relay.js";
 
 const PROTOCOL = 16;
 const VERSION = "0.1.0";
@@ -111,8 +112,7 @@ export class Signal {
 }
 
 function addressOf(path, token) {
-  const url = new URL(path, location.origin);
-  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  const url = relayUrl(path, { isSocket: true });
   url.search = new URLSearchParams({
     access_token: token,
     auto_subscribe: "1",
@@ -142,9 +142,8 @@ function firstFrame(socket) {
 }
 
 async function reasonOf(url) {
-  const asked = new URL(url);
-  asked.protocol = location.protocol;
-  asked.pathname = `${url.pathname.replace(/\/$/, "")}/validate`;
+  const asked = relayUrl(`${url.pathname.replace(/\/$/, "")}/validate`);
+  asked.search = url.search;
   try {
     const answer = await fetch(asked, { cache: "no-store" });
     const sentence = (await answer.text()).trim();
