@@ -398,6 +398,10 @@ def _keys_from_text(text: str) -> list[dict[str, str]]:
 def _take_development(tree: Tree) -> None:
     """Add the development key, whose calls may be of either kind, and listen on this machine alone unless told otherwise."""
     values = tree.values
+    kinds = {"keys": list, "customers": list, "tiers": dict, "server": dict}
+    if any(not isinstance(values.get(name, kind()), kind) for name, kind in kinds.items()):
+        # Refused in a moment, with its line.
+        return
     values["keys"] = [*values.get("keys", ()), {"key": DEV_KEY, "secret": DEV_SECRET, "customer": DEV_CUSTOMER}]
     values["customers"] = [*values.get("customers", ()), {"name": DEV_CUSTOMER, "tier": DEV_CUSTOMER}]
     values["tiers"] = {**values.get("tiers", {}), DEV_CUSTOMER: {"e2ee": "allowed"}}
@@ -421,6 +425,18 @@ def _check(config: Config) -> None:
             raise config.wrong(f"customers.{position}.tier", f"names no tier; there are {choices}.")
         if customer.name in [other.name for other in config.customers[:position]]:
             raise config.wrong(f"customers.{position}.name", f"is there twice: {customer.name}.")
+    _check_customers(config)
+
+
+def _check_customers(config: Config) -> None:
+    """Refuse names that look alike: a key of `Clinic` would else not be of the tier that `clinic` has."""
+    places = [(f"customers.{position}.name", customer.name) for position, customer in enumerate(config.customers)]
+    places += [(f"keys.{position}.customer", key.customer) for position, key in enumerate(config.keys)]
+    spelt: dict[str, str] = {}
+    for place, name in places:
+        other = spelt.setdefault(name.lower(), name)
+        if other != name:
+            raise config.wrong(place, f"is {name}, and another customer is {other}: names must differ by more than case.")
 
 
 def _check_keys(config: Config, bind: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
@@ -429,6 +445,10 @@ def _check_keys(config: Config, bind: ipaddress.IPv4Address | ipaddress.IPv6Addr
         if key.key in seen:
             raise config.wrong(f"keys.{position}.key", f"is there twice: {key.key}.")
         seen.add(key.key)
+        if any(key.secret == other.secret and key.customer != other.customer for other in config.keys[:position]):
+            raise config.wrong(
+                f"keys.{position}.secret", "is another customer's too, who could sign tokens for this one with it."
+            )
         if (key.key == DEV_KEY or key.secret == DEV_SECRET) and not bind.is_loopback:
             raise config.wrong(
                 "server.bind_ip",

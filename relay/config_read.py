@@ -60,8 +60,10 @@ class Tree:
     def put(self, path: Path, value: Any, source: str) -> None:
         """Set one value over whatever was there, as the environment and flags do."""
         table = self.values
-        for part in path[:-1]:
+        for end, part in enumerate(path[:-1], 1):
             table = table.setdefault(str(part), {})
+            if not isinstance(table, dict):
+                raise self.wrong(path[:end], f"is a table, not {shown(table, path[:end])}")
         table[str(path[-1])] = value
         self.places[path] = (source, None)
 
@@ -83,6 +85,9 @@ def parse_toml(text: str, source: str) -> Tree:
         line = int(at[1]) if at and at[1] else len(text.splitlines()) if at else None
         why = re.sub(r"\s*\(at .*\)$", "", str(error))
         raise ConfigError(f"this is not TOML: {why}", source=source, line=line) from None
+    except (RecursionError, ValueError) as error:
+        # Brackets by the thousand; a number of thousands of digits.
+        raise ConfigError(f"this cannot be read: {error}", source=source) from None
     return Tree(values, {path: (source, line) for path, line in find_lines(text).items()})
 
 
@@ -94,7 +99,7 @@ def section_types(cls: type) -> dict[str, Any]:
 def build(cls: type, table: Any, tree: Tree, path: Path = ()) -> Any:
     """Return a `cls` from `table`.   Errors: ConfigError for unknown, missing and wrong settings."""
     if not isinstance(table, Mapping):
-        raise tree.wrong(path, f"is a table, not {json.dumps(table)}")
+        raise tree.wrong(path, f"is a table, not {shown(table, path)}")
     hints = section_types(cls)
     known = {f.name: f for f in dataclasses.fields(cls) if f.init and "why" in f.metadata}
     for name in table:
@@ -132,15 +137,21 @@ def convert(value: Any, hint: Any, tree: Tree, path: Path) -> Any:
         return tuple(build(arguments[0], item, tree, (*path, index)) for index, item in enumerate(value))
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
-            raise tree.wrong(path, f"is a table, not {json.dumps(value)}")
+            raise tree.wrong(path, f"is a table, not {shown(value, path)}")
         return types.MappingProxyType(
             {key: convert(item, arguments[1], tree, (*path, key)) for key, item in value.items()}
         )
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError:
-        shown = "the value given" if path and path[-1] == "secret" else json.dumps(value, default=str)
-        raise tree.wrong(path, f"cannot be {shown}; allowed: {allowed(hint)}.") from None
+        raise tree.wrong(path, f"cannot be {shown(value, path)}; allowed: {allowed(hint)}.") from None
+
+
+def shown(value: Any, path: Path) -> str:
+    """Return a value as an error may show it: whatever may be, or hold, a secret is not repeated."""
+    if path[-1:] == ("secret",) or path[:1] == ("keys",) and len(path) <= 2:
+        return "the value given"
+    return json.dumps(value, default=str)
 
 
 def from_text(text: str, hint: Any) -> Any:

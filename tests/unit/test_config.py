@@ -1,5 +1,6 @@
 """Settings: what is read, what wins, and how a wrong one is refused."""
 
+import contextlib
 import datetime
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from relay.config import DEV_KEY, DEV_SECRET, Config, load
 from relay.errors import ConfigError
 from relay.toml_lines import find_lines
+from tests.support.tiers import CLINIC, CLUB, SHOP, settings
 
-SECRET = "s" * 32
+SECRET, OTHER_SECRET = "s" * 32, "t" * 32
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,7 +51,7 @@ def test_the_environment_says_lists_maps_keys_and_truths() -> None:
             "VEIL_MEDIA_INTERFACES": "eth0, eth1",
             "VEIL_MEDIA_ADVERTISE_IPS": "10.0.0.5=203.0.113.9,10.0.0.6=203.0.113.10",
             "VEIL_MEDIA_IPV6": "false",
-            "VEIL_KEYS": f"one:{SECRET}, two:{SECRET}:acme",
+            "VEIL_KEYS": f"one:{SECRET}, two:{OTHER_SECRET}:acme",
             # Not ours to judge: these steer the build.
             "VEIL_MODULES": "srtp",
         },
@@ -92,6 +94,21 @@ def test_the_environment_says_lists_maps_keys_and_truths() -> None:
         ("[server]\ntls_key_file = 'k.pem'\n", 2, "needs server.tls_certificate_file"),
         ("[server]\nhttp_port = = 1\n", 2, "this is not TOML"),
         ("dev = true\n", 1, "dev is not a setting"),
+        ("\nserver = 1979-05-27\n", 2, 'server is a table, not "1979-05-27"'),
+        ("[media]\nadvertise_ips = 1979-05-27\n", 2, "is a table"),
+        ("[tiers]\nfree = 1979-05-27\n", 2, "tiers.free is a table"),
+        ("keys = [1979-05-27]\n", 1, "keys #1 is a table"),
+        (
+            f"[[keys]]\nkey = 'a'\nsecret = '{SECRET}'\n[[keys]]\nkey = 'b'\nsecret = '{SECRET}'\ncustomer = 'acme'\n",
+            6,
+            "keys #2.secret is another customer's too",
+        ),
+        (
+            f"[[keys]]\nkey = 'a'\nsecret = '{SECRET}'\ncustomer = 'acme'\n[[customers]]\nname = 'Acme'\ntier = 'paid'\n",
+            4,
+            "differ by more than case",
+        ),
+        ("[[customers]]\nname = 'acme'\n[[customers]]\nname = 'acme'\n", 4, "is there twice"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_its_line(written, text: str, line: int, said: str) -> None:
@@ -100,6 +117,30 @@ def test_a_wrong_setting_is_refused_with_its_line(written, text: str, line: int,
     assert refused.value.line == line
     assert said in str(refused.value)
     assert f"veil.toml, line {line}: " in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 9999, "a={" * 3000, f"x = {'9' * 5000}"])
+def test_what_is_too_much_for_the_parser_is_refused_too(written, text: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        written(text)
+
+
+def test_a_file_that_is_half_written_is_read_or_refused_and_nothing_else(written) -> None:
+    """SIGHUP may come while an editor writes."""
+    whole = settings(SHOP, CLUB, CLINIC)
+    read = 0
+    for end in range(len(whole)):
+        with contextlib.suppress(ConfigError):
+            written(whole[:end])
+            read += 1
+    assert 0 < read < len(whole) / 2
+
+
+@pytest.mark.parametrize("name", ["keys", "customers", "tiers", "server"])
+def test_a_word_in_the_place_of_a_table_is_refused_whatever_is_laid_over_it(written, name: str) -> None:
+    for options in ({"dev": True}, {"overrides": {"server.http_port": (1, "--port")}}):
+        with pytest.raises(ConfigError, match=f"line 1: {name} "):
+            written(f"{name} = 5\n", **options)
 
 
 @pytest.mark.parametrize(
@@ -120,10 +161,15 @@ def test_a_wrong_variable_is_refused_by_its_name(environ: dict[str, str], said: 
     assert said in str(refused.value)
 
 
-def test_a_refused_secret_is_not_repeated() -> None:
+def test_a_refused_secret_is_not_repeated(written) -> None:
     with pytest.raises(ConfigError) as refused:
         load(None, {"VEIL_KEYS": "a:hunter2"})
     assert "hunter2" not in str(refused.value)
+    texts = "keys = 'a:hunter2'", "keys = ['a:hunter2']", "[keys]\na = 'hunter2'", "[[keys]]\nsecret = ['hunter2']\nkey = 'a'"
+    for text in texts:
+        with pytest.raises(ConfigError) as refused:
+            written(text)
+        assert "hunter2" not in str(refused.value)
 
 
 def test_secrets_are_not_in_the_repr() -> None:
