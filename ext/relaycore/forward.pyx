@@ -29,7 +29,10 @@ from relaycore.views cimport CODEC_AV1, rewrite_picture
 cdef extern from *:
     """
     static inline void forward_prefetch(const void *p) { __builtin_prefetch(p); }
+    /* RTP padding counts itself in its last byte. */
+    static uint8_t forward_padding[4] = {0, 0, 0, 4};
     """
+    uint8_t forward_padding[4]
     void forward_prefetch(const void* p) noexcept nogil
 
 cdef enum:
@@ -185,7 +188,7 @@ cdef void _fill_hole(Engine* e, Run* run, Transport* t, Egress* g, const RtpStre
     cdef Staged item
     cdef const CodecEntry* codec = _codec_of(g, s.codec)
     cdef uint32_t out_ts = projection_ts(&g.projection, padding.rtp.rtp_ts)
-    if codec == NULL or padding.rtp.payload_offset + PADDING_BYTES > slot.capacity:
+    if codec == NULL:
         return
     item.out = slab_take(e.slab, SLOT_SMALL_BYTES)
     if item.out == NULL:
@@ -194,7 +197,8 @@ cdef void _fill_hole(Engine* e, Run* run, Transport* t, Egress* g, const RtpStre
     padding.rtp.marker = 0
     padding.extensions.present = 0
     item.source = slot
-    item.payload = slot.data + padding.rtp.payload_offset
+    # Not in the slot, whose payload others may still be sent.
+    item.payload = forward_padding
     item.payload_bytes = PADDING_BYTES
     item.out_seq = out_seq
     item.header_bytes = write_header(t, g, &padding, item.out.data, item.out.capacity, g.spec.ssrc, codec.payload_type, out_seq,
@@ -203,8 +207,6 @@ cdef void _fill_hole(Engine* e, Run* run, Transport* t, Egress* g, const RtpStre
         count_error(e, item.header_bytes)
         slot_drop(e.slab, item.out)
         return
-    memset(item.payload, 0, PADDING_BYTES)
-    item.payload[PADDING_BYTES - 1] = PADDING_BYTES
     item.out.data[0] |= <uint8_t>RTP_P_BIT
     # Alone, so that nothing is added to its padding.
     run_send(e, run)

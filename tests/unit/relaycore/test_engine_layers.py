@@ -4,7 +4,7 @@ import struct
 
 from tests.support.depdesc_writer import Descriptor, Structure, Template, write_depdesc
 from tests.support.engine import MID, URIS, Bench, rtp
-from tests.support.peer import header_bytes
+from tests.support.peer import MediaPeer, header_bytes
 
 DD = 6
 DD_URI = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
@@ -104,6 +104,27 @@ def test_a_layer_left_out_that_comes_late_leaves_no_number_open():
     packets = sorted(bench.subscriber.rtp, key=number)
     assert [bool(p[0] & 0x20) and p[-1] == len(p) - header_bytes(p) for p in packets] == [False, False, True, False]
     bench.got()
+
+
+def test_padding_for_one_leaves_the_layer_whole_for_another():
+    bench = LayeredBench(has_depdesc=False)
+    other, address = MediaPeer(bench.rng), ("192.0.2.3", 42_000)
+    bench.ok("add_transport", 3, other.ufrag, other.password)
+    bench.ok("set_srtp", 3, *other.relay_keys().values())
+    bench.ok("set_extensions", 3, {**URIS, DD_URI: DD})
+    bench.receive(other.check(), address)
+    bench.ok("add_egress", 3, 22, 11, 0x99, None, "6", AV1, "cname", 0)
+    bench.pictures(1)
+    bench.layer(0, key=False)
+    late = bench.layer(1, key=False, held=True)
+    bench.layer(0, key=False)
+    bench.publish(late)
+    bench.advance(20)
+    for datagram, to in bench.other:
+        if to == address:
+            other.receive(datagram)
+    payload = late[header_bytes(late) :]
+    assert payload in [p[header_bytes(p) :] for p in other.rtp] and payload not in [p[header_bytes(p) :] for p in bench.subscriber.rtp]
 
 
 def test_what_is_sent_again_ends_its_frame_as_the_first_time():
