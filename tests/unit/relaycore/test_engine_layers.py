@@ -46,7 +46,7 @@ class LayeredBench(Bench):
                 2 * spatial_id + (not key), self.frame_number, structure=STRUCTURE if key and not spatial_id else None
             )
         )
-        payload = bytes((0x08 if key and not spatial_id else 0, 0x30, spatial_id)) + bytes(60)
+        payload = bytes((0x08 if key and not spatial_id else 0, 0x30, spatial_id, self.frame_number)) + bytes(60)
         if self.payload_type == VP9[0][0]:
             payload = bytes((0x2C | (0 if key else 0x40), spatial_id << 1, 0)) + bytes(60)
         packet = rtp(
@@ -106,25 +106,28 @@ def test_a_layer_left_out_that_comes_late_leaves_no_number_open():
     bench.got()
 
 
-def test_padding_for_one_leaves_the_layer_whole_for_another():
+def test_padding_for_some_leaves_the_layer_whole_for_others():
+    """Whoever is served first: four take turns in having the descriptor."""
     bench = LayeredBench(has_depdesc=False)
-    other, address = MediaPeer(bench.rng), ("192.0.2.3", 42_000)
-    bench.ok("add_transport", 3, other.ufrag, other.password)
-    bench.ok("set_srtp", 3, *other.relay_keys().values())
-    bench.ok("set_extensions", 3, {**URIS, DD_URI: DD})
-    bench.receive(other.check(), address)
-    bench.ok("add_egress", 3, 22, 11, 0x99, None, "6", AV1, "cname", 0)
+    peers = {}
+    for i in range(4):
+        peers[f"192.0.2.{10 + i}", 42_000] = peer = MediaPeer(bench.rng)
+        bench.ok("add_transport", 3 + i, peer.ufrag, peer.password)
+        bench.ok("set_srtp", 3 + i, *peer.relay_keys().values())
+        bench.ok("set_extensions", 3 + i, {**URIS, DD_URI: DD} if i % 2 else URIS)
+        bench.receive(peer.check(), (f"192.0.2.{10 + i}", 42_000))
+        bench.ok("add_egress", 3 + i, 30 + i, 11, SSRC + 1 + i, None, "6", AV1, "cname", 0)
     bench.pictures(1)
     bench.layer(0, key=False)
     late = bench.layer(1, key=False, held=True)
     bench.layer(0, key=False)
     bench.publish(late)
     bench.advance(20)
-    for datagram, to in bench.other:
-        if to == address:
-            other.receive(datagram)
+    for datagram, address in bench.other:
+        if address in peers:
+            peers[address].receive(datagram)
     payload = late[header_bytes(late) :]
-    assert payload in [p[header_bytes(p) :] for p in other.rtp] and payload not in [p[header_bytes(p) :] for p in bench.subscriber.rtp]
+    assert [payload in [p[header_bytes(p) :] for p in peer.rtp] for peer in peers.values()] == [False, True] * 2
 
 
 def test_what_is_sent_again_ends_its_frame_as_the_first_time():
