@@ -1,4 +1,4 @@
-"""Rings between the workers of one process: media one way, demand the other (DESIGN section 2).
+"""Rings between the workers of one process: media one way, demand the other, a stop ahead of all media (DESIGN section 2).
 
 For every ordered pair of workers there is one byte ring of media records and one ring of signals, each with a single producer
 and a single consumer. Nothing in them belongs to anybody: records are copied in and copied out.
@@ -31,6 +31,7 @@ ctypedef struct Record:            # head of a media record; its body follows
 cdef enum SignalKind:
     SIGNAL_DEMAND = 1              # value: bit per encoding that the sender's subscribers want
     SIGNAL_KEYFRAME = 2            # value: encoding
+    SIGNAL_STOP = 3                # from the home: nothing of it may be forwarded any more
 
 ctypedef struct Signal:
     uint32_t kind

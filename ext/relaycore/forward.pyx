@@ -89,8 +89,8 @@ cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f
     cdef bint is_wanted = False
     cdef bint starts = _starts(f)
     cdef RtpStream* s = r.encodings[f.encoding].stream
-    if s == NULL or s.ssrc != f.rtp.ssrc:
-        # It waited for so long that its publisher has started over.
+    if s == NULL or s.ssrc != f.rtp.ssrc or r.is_stopped:
+        # It waited for so long that its publisher has started over, or was stopped.
         return
     for i in range(r.egress_count):
         g = e.egresses[r.egresses[i]]

@@ -1,7 +1,8 @@
 """Receivers that are published on one worker and subscribed to on others (DESIGN section 2).
 
 The worker of the publisher, the home, exports packets that another worker demands; there a mirror routes them to
-its own subscribers as if they had been received. Demand and keyframe requests go back.
+its own subscribers as if they had been received. Demand and keyframe requests go back. A stop (fail closed) goes the way of the
+packets and overtakes them.
 """
 from libc.stdint cimport int32_t, uint32_t, int64_t
 from relaycore.mailbox cimport MirrorCommand
@@ -13,6 +14,8 @@ cdef int export_add(Engine* e, Receiver* r, uint32_t worker) noexcept nogil
 cdef int export_remove(Engine* e, Receiver* r, uint32_t worker) noexcept nogil
 cdef void export_packet(Engine* e, Receiver* r, const Slot* slot, const PacketFacts* f) noexcept nogil
 cdef void export_report(Engine* e, const Receiver* r, const RtpStream* s) noexcept nogil      # its sender info is new
+# It was stopped: its mirrors are told, again and again if need be.
+cdef void export_stop(Engine* e, Receiver* r, int64_t now_ns) noexcept nogil
 cdef bint export_wanted(const Engine* e, const Receiver* r, int32_t encoding) noexcept nogil  # by any other worker
 
 # At the mirror.

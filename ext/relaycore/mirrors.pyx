@@ -12,11 +12,12 @@ from libc.stdlib cimport calloc
 from libc.string cimport memcpy
 from relaycore.errs cimport E_STATE, E_OK
 from relaycore.exchange cimport (
-    FILL_ALL, FILL_FRAME_REST, FILL_FRAME_START, RECORD_PACKET, RECORD_REPORT, SIGNAL_DEMAND, SIGNAL_KEYFRAME,
+    FILL_ALL, FILL_FRAME_REST, FILL_FRAME_START, RECORD_PACKET, RECORD_REPORT, SIGNAL_DEMAND, SIGNAL_KEYFRAME, SIGNAL_STOP,
     Record, Signal, exchange_claim, exchange_flush, exchange_next, exchange_release, exchange_signal,
     exchange_take_signal, exchange_waiting, exchange_workers,
 )
 from relaycore.fanout cimport route_packet
+from relaycore.halt cimport halt_receiver
 from relaycore.hdrext cimport EXT_COUNT
 from relaycore.history cimport SOURCE_MS, source_trim
 from relaycore.mailbox cimport MirrorCommand
@@ -35,6 +36,20 @@ cdef enum:
     REQUEST_INTERVAL_MS = 20       # between requests for one keyframe; the home makes of them what its budget allows
     UPKEEP_MS = 1000
     SLOT_ROOM = 64                 # behind a packet, for padding that levels a run
+
+
+cdef int _signal_to(Engine* e, const Receiver* r, uint32_t worker, uint32_t kind, uint32_t value) noexcept nogil:
+    cdef Signal signal
+    signal.kind = kind
+    signal.receiver = r.id
+    signal.value = value
+    signal.reserved = 0
+    return exchange_signal(e.exchange, e.number, worker, &signal)
+
+
+cdef inline void _hasten(Engine* e, int64_t due_ns) noexcept nogil:
+    if e.mirrors_due_ns == 0 or due_ns < e.mirrors_due_ns:
+        e.mirrors_due_ns = due_ns
 
 
 # --- at home --------------------------------------------------------------------------------------------------------
@@ -152,14 +167,47 @@ cdef void export_report(Engine* e, const Receiver* r, const RtpStream* s) noexce
             _export_report_to(e, r, s, worker)
 
 
+cdef void _tell_stops(Engine* e, Receiver* r) noexcept nogil:
+    cdef uint32_t worker
+    for worker in range(exchange_workers(e.exchange)):
+        if r.stops_untold >> worker & 1 and _signal_to(e, r, worker, SIGNAL_STOP, 0) == E_OK:
+            r.stops_untold &= ~(1u << worker)
+
+
+cdef void export_stop(Engine* e, Receiver* r, int64_t now_ns) noexcept nogil:
+    r.stops_untold = r.exports
+    if r.stops_untold == 0:
+        return
+    _tell_stops(e, r)
+    if r.stops_untold:
+        e.has_stops_untold = 1
+        _hasten(e, now_ns + ms(REQUEST_INTERVAL_MS))
+
+
+cdef void _tell_stops_again(Engine* e, int64_t now_ns) noexcept nogil:
+    cdef int32_t i
+    e.has_stops_untold = 0
+    for i in range(e.receiver_capacity):
+        if e.receivers[i] != NULL and e.receivers[i].stops_untold:
+            _tell_stops(e, e.receivers[i])
+            if e.receivers[i].stops_untold:
+                e.has_stops_untold = 1
+    if e.has_stops_untold:
+        _hasten(e, now_ns + ms(REQUEST_INTERVAL_MS))
+
+
 cdef void _on_signal(Engine* e, uint32_t source, const Signal* signal, int64_t now_ns) noexcept nogil:
     cdef Receiver* r = find_receiver(e, signal.receiver)
-    if r == NULL or not r.exports >> source & 1:
+    if r != NULL and signal.kind == SIGNAL_STOP and r.home == <int32_t>source:
+        halt_receiver(e, r)
+    elif r == NULL or not r.exports >> source & 1:
         e.counters.exchange_unknown += 1
     elif signal.kind == SIGNAL_DEMAND:
         r.exported[source].demand = <uint8_t>(signal.value & ((1u << <uint32_t>r.encoding_count) - 1u))
     elif signal.kind == SIGNAL_KEYFRAME and signal.value < <uint32_t>r.encoding_count:
         request_keyframe(e, r, <int32_t>signal.value, now_ns)
+    else:
+        e.counters.exchange_unknown += 1
 
 
 # --- at the mirror --------------------------------------------------------------------------------------------------
@@ -188,13 +236,8 @@ cdef uint8_t _wanted(const Engine* e, const Receiver* r) noexcept nogil:
     return <uint8_t>(wanted & 0xffu)
 
 
-cdef int _signal(Engine* e, const Receiver* r, uint32_t kind, uint32_t value) noexcept nogil:
-    cdef Signal signal
-    signal.kind = kind
-    signal.receiver = r.id
-    signal.value = value
-    signal.reserved = 0
-    return exchange_signal(e.exchange, e.number, <uint32_t>r.home, &signal)
+cdef inline int _signal(Engine* e, const Receiver* r, uint32_t kind, uint32_t value) noexcept nogil:
+    return _signal_to(e, r, <uint32_t>r.home, kind, value)
 
 
 cdef void _tell_demand(Engine* e, Receiver* r, uint8_t wanted) noexcept nogil:
@@ -210,11 +253,6 @@ cdef void mirror_demand(Engine* e, Receiver* r) noexcept nogil:
     wanted = _wanted(e, r)
     if wanted != r.demand_told:
         _tell_demand(e, r, wanted)
-
-
-cdef inline void _hasten(Engine* e, int64_t due_ns) noexcept nogil:
-    if due_ns < e.mirrors_due_ns:
-        e.mirrors_due_ns = due_ns
 
 
 cdef void mirror_request(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
@@ -238,6 +276,8 @@ cdef void mirrors_run(Engine* e, int64_t now_ns) noexcept nogil:
     cdef uint32_t i
     cdef int32_t j
     e.mirrors_due_ns = now_ns + ms(UPKEEP_MS) if e.mirror_count else 0
+    if e.has_stops_untold:
+        _tell_stops_again(e, now_ns)
     for i in range(e.mirror_count):
         r = e.receivers[e.mirrors[i]]
         # Told again even if nothing changed: who has switched wants less than before, and what was lost heals.
@@ -320,6 +360,8 @@ cdef void _on_record(Engine* e, uint32_t source, const Record* record, int64_t n
     cdef RtpStream* s
     if r == NULL or r.home != <int32_t>source or record.encoding >= <uint32_t>r.encoding_count:
         e.counters.exchange_unknown += 1
+    elif r.is_stopped:
+        e.counters.stopped_dropped += record.kind == RECORD_PACKET
     elif record.kind == RECORD_PACKET:
         _on_packet(e, r, record, now_ns)
     else:

@@ -19,9 +19,10 @@ from relaycore.hdrext cimport (
 )
 from relaycore.icelite cimport ICE_NO_TUPLE
 from relaycore.keyframes cimport keyframe_count
-from relaycore.history cimport source_clear
+from relaycore.halt cimport halt_receiver
 from relaycore.mailbox cimport CodecEntry, EV_RECEIVER_STOPPED, EV_UNDECLARED_ENCRYPTION, Event
 from relaycore.markprobe cimport probe_packet, probe_waits
+from relaycore.mirrors cimport export_stop
 from relaycore.nack cimport NackTracker, nack_received
 from relaycore.overload cimport SHED_ALL, SHED_NOT, shed_judge
 from relaycore.playout cimport gauge_loss
@@ -410,13 +411,10 @@ cdef uint8_t _tell(Engine* e, const Receiver* r, uint32_t kind, int code, int64_
 
 
 cdef void _stop_receiver(Engine* e, Receiver* r, int64_t now_ns) noexcept nogil:
-    """Forward nothing of it any more, what waits and what was kept for retransmissions included."""
-    cdef int i
-    r.is_stopped = 1
+    """Forward nothing of it any more, here or elsewhere, what waits and what was kept for retransmissions included."""
     e.counters.receivers_stopped += 1
-    for i in range(r.encoding_count):
-        if r.encodings[i].stream != NULL and r.encodings[i].stream.history != NULL:
-            source_clear(r.encodings[i].stream.history, e.slab)
+    halt_receiver(e, r)
+    export_stop(e, r, now_ns)
     r.is_stop_told = _tell(e, r, EV_RECEIVER_STOPPED, r.probe.reason, now_ns)
 
 

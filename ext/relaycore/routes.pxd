@@ -108,13 +108,14 @@ ctypedef struct Receiver:          # one published m-line, or a mirror of one wh
     int32_t home                   # of a mirror: the worker of its publisher; else NO_INDEX
     uint32_t exports               # bit per worker that has a mirror
     Export* exported               # owned; by worker; NULL until exported
+    uint32_t stops_untold          # bit per worker whose mirror is still to be told that it was stopped
     uint8_t demand_told            # of a mirror: what its home was told that is wanted here
     int64_t fanout_paid_ns         # its fan-out has used its share of the fast lane up to this time
     uint32_t fanout_waiting        # packets of it among the jobs
     uint32_t home_serials[4]       # of a mirror: serials of the streams at home
     ReceiverCommand spec
     MarkProbe* probe               # owned; NULL until the frame format is set, and of a mirror
-    uint8_t is_stopped             # declared encrypted, but it is not: nothing of it is forwarded any more
+    uint8_t is_stopped             # declared encrypted, but it is not: nothing of it is forwarded any more; a mirror's too
     uint8_t is_stop_told           # to the control plane
     uint8_t is_undeclared_told
     int32_t encoding_count
@@ -281,7 +282,8 @@ ctypedef struct Engine:
     int32_t* mirrors               # owned; receiver indices
     uint32_t mirror_count
     uint32_t mirror_capacity
-    int64_t mirrors_due_ns         # 0 = there are none
+    int64_t mirrors_due_ns         # 0 = there is nothing to do about them
+    uint8_t has_stops_untold       # a receiver's stops_untold may be set
     Counters counters
 
 cdef uint32_t engine_random(Engine* e) noexcept nogil

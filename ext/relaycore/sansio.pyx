@@ -92,6 +92,13 @@ cdef class SansIoEngine(CommandPort):
         self.next_ns = None if due == INT64_MAX else due
         return out
 
+    def poll_blocked(self, int64_t now_ns):
+        """Like one turn of `poll`, but the sockets take nothing: what is to go out waits for the next `poll`."""
+        engine_set_slice(self._engine, OUTBOX_MAX)
+        self._run_commands(now_ns)
+        engine_exchange(self._engine, now_ns)
+        engine_poll(self._engine, now_ns)
+
     @property
     def takes_gso(self):
         """Whether runs are levelled for sockets that take them whole; off, so that tests see packets as they came."""

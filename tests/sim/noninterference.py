@@ -134,14 +134,13 @@ class Judge:
         return self.what == "outside" and self.call.case.frame_format != "clear"
 
     def _stopped(self, stop: Stop) -> None:
-        """Nothing of a stopped receiver leaves. Another worker may forward what it was given before, and repeat that."""
-        later = self.other.out[stop.after :]
-        for now_ns, worker, address, datagram in later:
+        """Nothing of a stopped receiver leaves any more, from any worker: no packet, no padding, no retransmission."""
+        for _, _, address, datagram in self.other.out[stop.after :]:
             s = self.by_address.get(address)
-            if s is None or datagram[0] >> 6 != 2 or is_rtcp(datagram) or (worker and now_ns == later[0][0]):
+            if s is None or datagram[0] >> 6 != 2 or is_rtcp(datagram):
                 continue
             primary = s.ssrc + (0 if stop.receiver == VIDEO_RECEIVER else 2)
-            if struct.unpack_from("!I", datagram, 8)[0] in ((primary,) if worker else (primary, primary + 1)):
+            if struct.unpack_from("!I", datagram, 8)[0] in (primary, primary + 1):
                 raise Interference(f"receiver {stop.receiver} was stopped, and {datagram.hex()} left")
 
     def _datagrams(self, address: tuple[str, int], one: bytes, two: bytes) -> None:

@@ -60,6 +60,11 @@ PEEKS = {
         "    if r.exports:\n",
         "    if r.probe != NULL and r.probe.tracks[f.encoding].verdicts & 1:\n        return\n    if r.exports:\n",
     ),
+    "a stop that mirrors are not told": (
+        "mirrors",
+        "if r != NULL and signal.kind == SIGNAL_STOP and r.home == <int32_t>source:",
+        "if r != NULL and signal.kind == SIGNAL_STOP and r.home == <int32_t>source and False:",
+    ),
     "the probe's look beyond the mark": (
         "markprobe",
         "    k.unjudged_packets += 1\n",
