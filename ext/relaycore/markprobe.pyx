@@ -54,6 +54,12 @@ cdef enum:
     WINDOW_MS = 3000
     WINDOW_FRAMES = 15
 
+# H264's fragments (RFC 6184 section 5.8): indicator and header, a bit of which says that this is the first.
+cdef enum:
+    FU_A = 28
+    FU_BYTES = 2
+    FU_START = 0x80
+
 cdef enum Verdict:
     UNKNOWN = 0                    # not enough of the frame came
     MARKED = 1
@@ -364,6 +370,10 @@ cdef void _take_video(MarkProbe* p, Counters* c, MarkTrack* k, int codec, const 
                       const uint8_t* body, Py_ssize_t n, int64_t now_ns) noexcept nogil:
     cdef bint follows = ext_seq == k.next_seq
     cdef bint starts = v.start_of_frame if v.source else follows and k.next_starts
+    if codec == CODEC_H264 and n > FU_BYTES and body[0] & 0x1f == FU_A and not body[1] & FU_START:
+        # What a fragment goes on with: the mark may lie across it and the one before.
+        body += FU_BYTES
+        n -= FU_BYTES
     k.next_seq = ext_seq + 1
     k.next_starts = h.marker
     if starts and k.in_frame and _goes_on(k, codec, h, v):

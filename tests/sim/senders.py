@@ -286,15 +286,12 @@ class Sender:
             pieces[0] = bytes([self.rng.getrandbits(8) & 0xFE | (not key)]) + pieces[0]
         if self.frame_format == "livekit_gcm":
             mark = struct.pack("!II", encoding.ssrc, ts) + self.rng.randbytes(4) + bytes([12, self.kid & 15])
-            if self.codec == "h264":
-                pieces[-1] = escaped(pieces[-1] + mark)
-            else:
-                # The mark may lie across two packets.
-                early = self.rng.randrange(14) if count > 1 and self.rng.getrandbits(1) else 0
-                pieces[-1] += mark
-                if early:
-                    whole = pieces[-2] + pieces[-1]
-                    pieces[-2:] = whole[: early - 14], whole[early - 14 :]
+            # The mark may lie across two packets; of H264 only of one NAL unit, not where parameter sets go ahead.
+            pieces[-1] = escaped(pieces[-1] + mark) if self.codec == "h264" else pieces[-1] + mark
+            early = self.rng.randrange(14) if self.rng.getrandbits(1) else 0
+            if early and count > (2 if self.codec == "h264" and key else 1):
+                whole = pieces[-2] + pieces[-1]
+                pieces[-2:] = whole[: early - 14], whole[early - 14 :]
         return pieces
 
     def frame(self, encoding: Encoding, now_ns: int, count: int, size: int, *, key: bool) -> list[Sent]:

@@ -110,12 +110,21 @@ def _sframe_end(codec: str, payload: bytes) -> int:
     return at + 1 + sum(field - 7 for field in (kid, ctr) if field > 7)
 
 
+def _mark_begins(codec: str, payload: bytes) -> int:
+    """Where the frame's own bytes begin: H264's later fragments have two in front that are not."""
+    if codec == "av1":
+        return 1
+    if codec == "h264":
+        return 2 if len(payload) > 2 and payload[0] & 31 == 28 and payload[1] < 0x80 else 0
+    return descriptor_bytes(codec, payload)
+
+
 def mark_views(codec: str, frame_format: str, payloads: list[bytes]) -> list[list[Range]]:
     """The mark view of one frame by packet, whose payloads are given whole: as ranges [from, to) in each of them."""
     found: list[list[Range]] = [[] for _ in payloads]
     if frame_format == "clear":
         return found
-    begins = [1 if codec == "av1" else descriptor_bytes(codec, payload) for payload in payloads]
+    begins = [_mark_begins(codec, payload) for payload in payloads]
     left = 16
     for ranges, payload, begin in zip(found, payloads, begins, strict=True):
         if left > 0:

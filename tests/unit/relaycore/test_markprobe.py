@@ -57,7 +57,10 @@ def test_a_stopped_publication_stays_stopped():
     publisher = Publisher(declared("livekit_gcm"), "opus")
     box = cipher("livekit_gcm", "opus", ssrc=publisher.ssrc)
     assert frames_until_stopped(publisher, [(b"\x78" + bytes(40), True)] * 20) == 8
-    assert not publisher.send(publisher.seal(box, b"\x78" + bytes(40), True))
+    counts = publisher.probe.counts
+    assert all(not publisher.send(publisher.seal(box, b"\x78" + bytes(40), True)) for _ in range(20))
+    # Nothing is looked at any more, and the reason stays.
+    assert (publisher.probe.counts, publisher.probe.reason) == (counts, "unmarked")
 
 
 def test_every_other_frame_clear_is_not_enough_to_stop():
@@ -250,6 +253,28 @@ def test_a_mark_across_the_last_two_packets_is_one(codec, limit):
         assert publisher.send(publisher.seal(box, head + bytes(size), False))
     assert publisher.probe.counts["unmarked"] == 0
     assert publisher.probe.counts["marked"] == 40
+
+
+def fragments(seq: int, nal: bytes, cuts: list[int]) -> list[tuple[int, bytes, bool]]:
+    """One NAL unit as FU-A packets that end at `cuts`, counted from its end."""
+    edges = [0, *(len(nal) - 1 - c for c in cuts), len(nal) - 1]
+    out = []
+    for i, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
+        header = nal[0] & 31 | (0x80 if i == 0 else 0) | (0x40 if end == edges[-1] else 0)
+        out.append((seq + i, bytes([nal[0] & 0x60 | 28, header]) + nal[1 + begin : 1 + end], end == edges[-1]))
+    return out
+
+
+@pytest.mark.parametrize("cuts", [[left] for left in range(1, 26)] + [[11, 5], [13, 12], [3, 2, 1], [24, 13, 2], [14, 13]])
+@pytest.mark.parametrize("ssrc", [0x11223344, 0x100])
+def test_a_mark_across_fragments_of_h264_is_one(cuts, ssrc):
+    publisher = Publisher(declared("livekit_gcm"), "h264", ssrc=ssrc, limit=10_000)
+    box = cipher("livekit_gcm", "h264", ssrc=ssrc)
+    for size in range(60, 80):
+        sealed = publisher.seal(box, bytes.fromhex("00000001419a") + bytes(size), False)
+        assert publisher.send(sealed, pick=lambda packets: fragments(packets[0][0], packets[0][1], cuts))
+        publisher.seq += len(cuts)
+    assert publisher.probe.counts["marked"] == 20
 
 
 def test_emulation_prevention_within_the_mark():

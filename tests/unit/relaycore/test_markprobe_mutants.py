@@ -1,19 +1,20 @@
-"""Each rule of the mark view is needed: without it a test of publications that are not as declared turns red."""
+"""Each rule of the mark view and of the stop is needed: without it a test of publications that are not as declared turns red."""
 
 import pytest
 
 from tests.unit.relaycore.test_wire_mutants import build_and_test
 
-# A compiler run for each of many: `make mutants`.
-pytestmark = [pytest.mark.matrix, pytest.mark.slow]
+# A compiler run for each of many: `make mutants`. However busy the machine is, each takes the time that it takes.
+pytestmark = [pytest.mark.matrix, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-TESTS = ("markprobe", "engine_opaque")
+TESTS = ("markprobe", "engine_opaque", "engine_stops")
 # name: (module, what stands there, what the mutant puts there)
 MUTANTS = {
     "nothing stops": ("markprobe", "_count_bits(k.verdicts) >= BAD_LIMIT", "False"),
     "nine of ten stop": ("markprobe", "BAD_LIMIT = 8", "BAD_LIMIT = 9"),
     "seven of ten stop": ("markprobe", "BAD_LIMIT = 8", "BAD_LIMIT = 7"),
-    "a stop is forgotten": ("markprobe", "if p.reason != STOP_NOT:\n        return False", "if False:\n        return False"),
+    "a stop is forgotten": ("markprobe", "if p.reason != STOP_NOT:\n        return False", "p.reason = STOP_NOT"),
+    "a stopped publication is judged on": ("markprobe", "if p.reason != STOP_NOT:\n        return False", "pass"),
     "unjudged frames pass for ever": ("markprobe", "k.unjudged_packets >= UNJUDGED_LIMIT", "False"),
     "the length of the IV is not looked at": ("markprobe", "tail[12] != LIVEKIT_IV_BYTES or ", ""),
     "any key index": ("markprobe", "tail[13] >= LIVEKIT_KEYS or ", ""),
@@ -62,15 +63,27 @@ MUTANTS = {
     "a count in clear frames is not seen": ("markprobe", "if k.steps == CLEAR_STEPS:", "if False:"),
     "one count in clear frames is a sign": ("markprobe", "CLEAR_STEPS = 4", "CLEAR_STEPS = 1"),
     "VP8 of any size": ("codecheads", "return bool(m.has_gap) or fixed + partition <= m.frame_bytes", "return True"),
+    "fragments keep their headers": (
+        "markprobe",
+        "if codec == CODEC_H264 and n > FU_BYTES and body[0] & 0x1f == FU_A and not body[1] & FU_START:",
+        "if False:",
+    ),
     "repairs are judged": ("receive", "if r.probe != NULL and s == a.stream and not", "if r.probe != NULL and not"),
-    "what was kept is sent again": ("receive", "source_clear(r.encodings[i].stream.history, e.slab)", "pass"),
+    "what was kept is sent again": ("halt", "source_clear(r.encodings[i].stream.history, e.slab)", "pass"),
+    "what the sockets have not taken leaves": ("halt", "return g != NULL and g.receiver == r.index", "return False"),
+    "all that the sockets have not taken goes": ("halt", "return g != NULL and g.receiver == r.index", "return True"),
+    "mirrors are not told": ("mirrors", "if r != NULL and signal.kind == SIGNAL_STOP and r.home", "if False and r.home"),
+    "anybody may stop a mirror": ("mirrors", "SIGNAL_STOP and r.home == <int32_t>source:", "SIGNAL_STOP:"),
+    "a stop that found no room is lost": ("mirrors", "if e.has_stops_untold:\n        _tell_stops_again", "if False:\n        _tell_stops_again"),
+    "packets under way pass a mirror": ("mirrors", "elif r.is_stopped:", "elif False:"),
+    "jobs go on": ("forward", " or r.is_stopped:\n        # It waited", ":\n        # It waited"),
     "a stopped publication is received": ("receive", "if _is_shut(e, r, now_ns):", "if False:"),
     "a stop lets its own packet pass": (
         "receive",
         "_stop_receiver(e, r, now_ns)\n        return False",
         "_stop_receiver(e, r, now_ns)\n        return True",
     ),
-    "a queue goes on": ("forward", " or r.is_stopped:", ":"),
+    "a queue goes on": ("forward", " or r.is_stopped:\n        return\n    if _starts", ":\n        return\n    if _starts"),
     "a format may change": ("engine", "return E_OK if r.probe.kind == <int>kind else E_STATE", "return E_OK"),
     "a format may come late": ("engine", "if r.egress_count or r.exports:", "if False:"),
 }
