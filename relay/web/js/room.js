@@ -60,7 +60,7 @@ export class Room {
     this.#failures = 0;
     this.#wasConnected = false;
     this.#token = "";
-    this.#store.update({ isJoining: true, joinProblem: null, connection: "connecting" });
+    this.#store.update({ isJoining: true, joinProblem: null, connection: "connecting", hasLeaked: false });
     try {
       await this.#connect();
       this.#store.update({ isJoining: false, screen: "call", ended: null });
@@ -282,6 +282,7 @@ export class Room {
     const source = this.#publisher?.stop(cid);
     if (!source) return;
     this.#media.set(source, false);
+    this.#store.update({ hasLeaked: true });
     this.#notice("problem", `Your ${source} was stopped: this browser did not encrypt all of it.`);
   }
 
@@ -325,6 +326,4 @@ function isFinal(error) {
   return error.status >= 400 && error.status < 500 && error.status !== 429;
 }
 
-function iceServer({ urls = [], username, credential }) {
-  return username ? { urls, username, credential } : { urls };
-}
+const iceServer = ({ urls = [], username, credential }) => (username ? { urls, username, credential } : { urls });

@@ -16,21 +16,25 @@ const LIMITS = [
 const STATES = {
   sframe: "This call is end-to-end encrypted with the key in its link.",
   livekit_gcm: "This call is end-to-end encrypted with a passphrase.",
+  leaked: "This browser sent media that it had not encrypted, and was stopped. The server could have seen that. Use another browser.",
   "": "This call is encrypted on its way to the server, which could see and hear it.",
 };
 
 /** Return what renders the panel and the chip that opens it. */
 export function securityPanel() {
   let shown;
-  return ({ secret, isSealed, microphone, camera }) => {
+  return ({ secret, isSealed, hasLeaked, microphone, camera }) => {
     const format = secret?.format ?? "";
+    const what = hasLeaked ? "leaked" : format;
     // Who sends nothing has nothing that could have gone out in clear.
-    const isProven = Boolean(format) && (isSealed || (!microphone.on && !camera.on));
-    setText(byId("call-security-text"), isProven ? "Encrypted" : format ? "Checking encryption…" : "Not end-to-end encrypted");
+    const isProven = Boolean(format) && !hasLeaked && (isSealed || (!microphone.on && !camera.on));
+    const word = isProven ? "Encrypted" : hasLeaked ? "Encryption failed" : format ? "Checking encryption…" : "Not end-to-end encrypted";
+    setText(byId("call-security-text"), word);
     byId("call-security").classList.toggle("is-sealed", isProven);
-    if (shown === format) return;
-    shown = format;
-    setText(byId("security-state"), STATES[format]);
+    byId("call-security").classList.toggle("is-broken", hasLeaked);
+    if (shown === what) return;
+    shown = what;
+    setText(byId("security-state"), STATES[what]);
     fill("security-hidden", format ? HIDDEN : ["Nothing: only people on the network between cannot see or hear you."]);
     fill("security-seen", format ? SEEN : ["Everything in the call."]);
     fill("security-limits", format ? LIMITS : [LIMITS[0], LIMITS[2]]);

@@ -41,6 +41,7 @@ export function initialState() {
     invite: "",
     secret: null, // {format, key | passphrase} that the people of this call share; never stored or sent
     isSealed: false, // everything this browser encodes was seen to be sealed
+    hasLeaked: false, // in this stay the browser sent what it had not sealed
     locks: new Map(), // track sid of somebody else → locked · missing · mismatch
     room: "",
     name: "",

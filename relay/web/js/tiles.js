@@ -127,9 +127,9 @@ export class Stage {
 }
 
 /** Return what is on the stage, in order: shared screens, others by when they came, this person last. */
-export function tilesOf({ participants, streams, speaking, localCamera, localScreen, microphone, secret, locks, isSealed }) {
+export function tilesOf({ participants, streams, speaking, localCamera, localScreen, microphone, secret, locks, isSealed, hasLeaked }) {
   const people = [...participants.values()].sort((a, b) => a.isLocal - b.isLocal || a.joinedAtMs - b.joinedAtMs);
-  const ownLock = secret && isSealed ? "locked" : "";
+  const ownLock = secret && isSealed && !hasLeaked ? "locked" : "";
   const screens = [];
   const faces = [];
   for (const { sid, identity, name, isLocal, tracks } of people) {
