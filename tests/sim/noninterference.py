@@ -26,6 +26,7 @@ from relaycore.port import EventKind
 from relaycore.srtp import SrtpSession
 from tests.sim.schedule import (
     PUBLISHER,
+    RENEWED,
     STEP_BYTES,
     VIDEO_EGRESSES,
     VIDEO_RECEIVER,
@@ -51,6 +52,14 @@ class Interference(AssertionError):
 
 def is_rtcp(datagram: bytes) -> bool:
     return 192 <= datagram[1] <= 223
+
+
+MEDIA, RTX, VOICE = range(3)
+
+
+def which(packet: bytes) -> int:
+    """What a packet to a subscriber is, by its SSRC (Subscriber.ssrc)."""
+    return struct.unpack_from("!I", packet, 8)[0] & 15
 
 
 class Substitution:
@@ -139,8 +148,7 @@ class Judge:
             s = self.by_address.get(address)
             if s is None or datagram[0] >> 6 != 2 or is_rtcp(datagram):
                 continue
-            primary = s.ssrc + (0 if stop.receiver == VIDEO_RECEIVER else 2)
-            if struct.unpack_from("!I", datagram, 8)[0] in (primary, primary + 1):
+            if which(datagram) in ((MEDIA, RTX) if stop.receiver == VIDEO_RECEIVER else (VOICE,)):
                 raise Interference(f"receiver {stop.receiver} was stopped, and {datagram.hex()} left")
 
     def _datagrams(self, address: tuple[str, int], one: bytes, two: bytes) -> None:
@@ -157,14 +165,14 @@ class Judge:
 
     def _payloads(self, s: Subscriber, one: bytes, two: bytes, at: int) -> None:
         self.compared += 1
-        ssrc = struct.unpack_from("!I", one, 8)[0]
+        is_repair = which(one) == RTX
         payload_type = one[1] & 0x7F
         if one[0] & 0x20:
             padding = one[-1]
             if one[-padding:] != two[-padding:]:
                 raise Interference("padding")
             one, two = one[:-padding], two[:-padding]
-        if ssrc == s.ssrc + 1:
+        if is_repair:
             if one[at : at + 2] != two[at : at + 2]:
                 raise Interference("number of a retransmission")
             at += 2
@@ -199,8 +207,9 @@ CASES = st.builds(
     shape=st.sampled_from(("simulcast", "simulcast", "svc", "single")),
     switches=st.integers(0, 31),
     steps=st.binary(min_size=24 * STEP_BYTES, max_size=44 * STEP_BYTES),
+    has_red=st.booleans(),
 )
-WANTED_SHARES = {"switch": 0.2, "rtx": 0.2, "nack": 0.2, "loss": 0.2}
+WANTED_SHARES = {"switch": 0.2, "rtx": 0.2, "nack": 0.2, "loss": 0.2, "red": 0.2, "restart": 0.2, "mirrors removed": 0.1}
 
 
 def _extension_ids(datagram: bytes) -> set[int]:
@@ -224,7 +233,7 @@ class Shares(Counter):
         shown: dict[int, int] = {}
         switched = False
         for event in call.run.events:
-            if event[1] == EventKind.EGRESS_SWITCHED and event[2] in VIDEO_EGRESSES:
+            if event[1] == EventKind.EGRESS_SWITCHED and event[2] % RENEWED in VIDEO_EGRESSES:
                 switched |= shown.get(event[2], event[3]) != event[3]
                 shown[event[2]] = event[3]
         counted = {
@@ -236,6 +245,9 @@ class Shares(Counter):
         found |= {
             "switch": switched,
             "loss": call.lost > 0,
+            "red": call.reds > 0,
+            "restart": call.restarts > 0,
+            "mirrors removed": call.remade_mirrors > 0,
             "rtx": found["rtx up"] or found["rtx down"],
             "nack": found["nack up"] or found["nack down"],
             "shed": any_of("shed_layers") or any_of("shed_video"),

@@ -1,5 +1,6 @@
 """A call on the sans-IO engine with everything at once that a network and its users do, written down so that it can be
-replayed: simulcast and SVC, switches, pauses, loss, disorder, duplicates, padding, repairs on both paths, mirrors.
+replayed: simulcast and SVC, RED, switches, pauses, loss, disorder, duplicates, padding, repairs on both paths, publishers that
+start over, mirrors that come and go.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from tests.support.peer import MediaPeer
 
 PUBLISHER = ("192.0.2.1", 40_000)
 VIDEO_RECEIVER, AUDIO_RECEIVER = 10, 11
-VIDEO_EGRESSES, AUDIO_EGRESSES = (100, 101, 102, 103), (200, 201, 202, 203)
+# Their ids by subscriber; a subscription made anew has a number of its own, RENEWED further each time.
+VIDEO_EGRESSES, AUDIO_EGRESSES, RENEWED = (100, 101, 102, 103), (200, 201, 202, 203), 1_000
 STEP_BYTES = 4
 CHECK_NS = 1_500 * MS
 # Cost in machine time.
@@ -38,6 +40,7 @@ class Case:
     shape: str
     switches: int  # bits: second worker, GSO sockets, short picture ids, SRTP profile (2)
     steps: bytes
+    has_red: bool = False
 
     @property
     def workers(self) -> int:
@@ -58,6 +61,7 @@ class Subscriber:
     codecs: dict[int, str]  # by payload type that this subscriber takes
     numbers: list[int] = field(default_factory=list)
     has_joined: bool = False
+    renewals: int = 0  # how often its subscriptions were made anew
 
     @property
     def address(self) -> tuple[str, int]:
@@ -65,7 +69,8 @@ class Subscriber:
 
     @property
     def ssrc(self) -> int:
-        return 0x1000_0000 + self.transport * 16
+        """Of its video; RTX has the next one, audio the one after that."""
+        return 0x1000_0000 + self.transport * 0x1_0000 + self.renewals * 16
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class Call:
         self.protected: list[bytes] = []
         self.held: list[int] = []
         self.asked: list[tuple[int, int]] = []
-        self.lost = self.switched = 0
+        self.lost = self.reds = self.restarts = self.remade_mirrors = 0
         kid = case.seed & (0xFFFF if case.seed & 1 << 31 else 7)
         spatial = 3 if case.shape == "svc" and case.codec in ("vp9", "av1") else 1
         self.video = Sender(
@@ -152,7 +157,7 @@ class Call:
             case.frame_format,
             kid,
         )
-        self.audio = Sender(self.rng, "opus", "1", frame_format=case.frame_format, kid=kid)
+        self.audio = Sender(self.rng, "red" if case.has_red else "opus", "1", frame_format=case.frame_format, kid=kid)
         self._connect()
 
     # --- into the engines, and into the record ------------------------------------------------------------------------
@@ -224,15 +229,13 @@ class Call:
         repairs = tuple(ssrc ^ 2 for ssrc in ssrcs)
         codecs = tuple((number, name, 90_000, number + 1) for name, number in VIDEO.items())
         self.command(0, "add_receiver", 1, VIDEO_RECEIVER, True, "0", codecs, rids, ssrcs, repairs)
-        self.command(0, "add_receiver", 1, AUDIO_RECEIVER, False, "1", ((111, "opus", 48_000, None),), (), ())
+        voices = ((63, "red", 48_000, None), (111, "opus", 48_000, None))[not case.has_red :]
+        self.command(0, "add_receiver", 1, AUDIO_RECEIVER, False, "1", voices, (), ())
         for receiver in (VIDEO_RECEIVER, AUDIO_RECEIVER):
             self.command(0, "set_frame_format", receiver, case.frame_format)
             if case.frame_format == "sframe":
                 self.command(0, "announce_keys", receiver, self.video.kid, self.video.kid + 1)
-        for worker in range(1, case.workers):
-            for receiver, is_video in ((VIDEO_RECEIVER, True), (AUDIO_RECEIVER, False)):
-                self.command(worker, "add_mirror", receiver, 0, is_video, max(1, len(rids)) if is_video else 1)
-                self.command(0, "add_export", receiver, worker)
+        self._mirror()
         for i, s in enumerate(self.subscribers):
             left_out = set() if s.has_dd else {DD, PLAYOUT, SENT}
             self._transport(
@@ -241,18 +244,29 @@ class Call:
                 s.peer,
                 {uri: n for uri, n in URIS.items() if n not in left_out and (i or n != TWCC)},
             )
-            s.codecs = {number - 60 + 2 * i: name for name, number in VIDEO.items()} | {120: "opus"}
+            s.codecs = {number - 60 + 2 * i: name for name, number in VIDEO.items()} | {120: "opus", 121: "red"}
         for s in self.subscribers[:-1]:
             self._subscribe(s)
         self._check()
 
+    def _mirror(self) -> None:
+        for worker in range(1, self.case.workers):
+            for receiver, is_video in ((VIDEO_RECEIVER, True), (AUDIO_RECEIVER, False)):
+                self.command(worker, "add_mirror", receiver, 0, is_video, len(self.video.encodings) if is_video else 1)
+                self.command(0, "add_export", receiver, worker)
+
+    def video_egress(self, s: Subscriber) -> int:
+        return VIDEO_EGRESSES[self.subscribers.index(s)] + RENEWED * s.renewals
+
     def _subscribe(self, s: Subscriber) -> None:
         s.has_joined = True
-        i = self.subscribers.index(s)
-        takes = [(n, name, 90_000, n + 1 if s.has_rtx else None) for n, name in s.codecs.items() if name != "opus"]
-        video = VIDEO_EGRESSES[i], VIDEO_RECEIVER, s.ssrc, s.ssrc + 1 if s.has_rtx else None, "5", tuple(takes), "c", 0
+        takes = [(n, name, 90_000, n + 1 if s.has_rtx else None) for n, name in s.codecs.items() if name in VIDEO]
+        rtx = s.ssrc + 1 if s.has_rtx else None
+        video = self.video_egress(s), VIDEO_RECEIVER, s.ssrc, rtx, "5", tuple(takes), "c", 0
         self.command(s.engine, "add_egress", s.transport, *video)
-        audio = AUDIO_EGRESSES[i], AUDIO_RECEIVER, s.ssrc + 2, None, "6", ((120, "opus", 48_000, None),), "c", 0
+        egress = AUDIO_EGRESSES[self.subscribers.index(s)] + RENEWED * s.renewals
+        hears = tuple((n, name, 48_000, None) for n, name in s.codecs.items() if name not in VIDEO)
+        audio = egress, AUDIO_RECEIVER, s.ssrc + 2, None, "6", hears, "c", 0
         self.command(s.engine, "add_egress", s.transport, *audio)
 
     def _transport(self, engine: int, transport: int, peer: MediaPeer, uris: dict[str, int]) -> None:
@@ -296,7 +310,9 @@ class Call:
 
     def voice(self, a: int, b: int, fate: int) -> None:
         for i in range(1 + (a & 1)):
-            self._send([self.audio.audio(self.now_ns + 20 * MS * i, 1 + b // 3)], fate)
+            sent = self.audio.audio(self.now_ns + 20 * MS * i, 1 + b // 3)
+            self.reds += sent.codec == "red"
+            self._send([sent], fate)
 
     def repair(self, a: int, b: int, fate: int) -> None:
         """What the relay asked for, or (rarely) anything."""
@@ -316,7 +332,8 @@ class Call:
         if not self.subscribers[i].has_joined:
             self._subscribe(self.subscribers[i])
         wanted = None if b & 15 == 15 else b % len(self.video.encodings)
-        self.command(self.subscribers[i].engine, "select_encoding", VIDEO_EGRESSES[i], wanted)
+        s = self.subscribers[i]
+        self.command(s.engine, "select_encoding", self.video_egress(s), wanted)
         if wanted is not None and b & 0x30:
             self._send(
                 self.video.frame(self.video.encodings[wanted], self.now_ns, 1 + (b >> 6), 20 + a, key=True), fate
@@ -383,6 +400,40 @@ class Call:
             sent.packet = sent.packet[: sent.payload_at + fate % 12]
             self._send([sent], 0)
 
+    def restart(self, a: int, b: int, fate: int) -> None:
+        """A publisher starts over under a new SSRC, while packets of the former one may still be under way."""
+        self.restarts += 1
+        if a & 3 == 0:
+            self.audio.restart(self.audio.encodings[0])
+            self.voice(0, b, 0)
+        else:
+            encoding = self._encoding(b)
+            self.video.restart(encoding)
+            self._send(self.video.frame(encoding, self.now_ns, 1 + (b & 3), 20 + a, key=True), fate)
+
+    def remake_mirrors(self, a: int, b: int, fate: int) -> None:
+        """The last subscriptions of the other worker go, and its mirrors with them; later, or at once, they are made anew."""
+        if self.case.workers == 1:
+            return
+        self.remade_mirrors += 1
+        ends = [(0, "remove_export", VIDEO_RECEIVER, 1), (1, "remove_receiver", VIDEO_RECEIVER)]
+        if a & 2:
+            # What is under way finds nobody.
+            ends.reverse()
+            for sent in self.video.frame(self._encoding(b), self.now_ns, 2, 40, key=False):
+                self.deliver(self.make(sent))
+        for end in (*ends, (0, "remove_export", AUDIO_RECEIVER, 1), (1, "remove_receiver", AUDIO_RECEIVER)):
+            self.command(*end)
+        if a & 1:
+            self.frames(a, b, fate)
+            self.advance(1 + (a >> 1))
+        self._mirror()
+        for s in self.subscribers:
+            if s.engine == 1 and s.has_joined:
+                s.renewals += 1
+                s.numbers.clear()
+                self._subscribe(s)
+
     def _rtcp(self, s: Subscriber, packet: bytes) -> None:
         self.raw(s.engine, s.peer.protect_rtcp(packet), s.address)
 
@@ -404,7 +455,7 @@ class Call:
         + (ask,) * 2
         + (complain, report, wait)
         + (arrive,) * 2
-        + (rare,)
+        + (rare, restart, remake_mirrors)
     )
 
     def play(self) -> None:

@@ -28,6 +28,7 @@ URIS = {
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time": CAPTURE,
 }
 VIDEO = {"vp8": 96, "vp9": 98, "h264": 102, "av1": 104}  # payload types; RTX one above
+AUDIO = {"red": 63, "opus": 111}
 RIDS = ("q", "h", "f")
 MASK = 0xFFFFFFFF
 
@@ -152,14 +153,21 @@ class Sender:
 
     def __post_init__(self) -> None:
         rng = self.rng
-        self.payload_type = VIDEO.get(self.codec, 111)
-        self.clock_hz = 48_000 if self.codec == "opus" else 90_000
+        self.payload_type = (VIDEO | AUDIO)[self.codec]
+        self.is_video = self.codec in VIDEO
+        self.clock_hz = 90_000 if self.is_video else 48_000
         self.frame_number = rng.randrange(65_536)
-        for i in range(3 if self.uses_rids and self.codec != "opus" else 1):
-            start = rng.choice((rng.randrange(1 << 15), 32_760, 65_530))
-            self.encodings.append(
-                Encoding(i, rng.randrange(1, 1 << 30) * 4 + i, start, rng.getrandbits(32), rng.randrange(1 << 15))
-            )
+        self.encodings += map(self._begin, range(3 if self.uses_rids and self.is_video else 1))
+
+    def _begin(self, index: int) -> Encoding:
+        rng = self.rng
+        start = rng.choice((rng.randrange(1 << 15), 32_760, 65_530))
+        ssrc = rng.randrange(1, 1 << 30) * 4 + index
+        return Encoding(index, ssrc, start, rng.getrandbits(32), rng.randrange(1 << 15))
+
+    def restart(self, encoding: Encoding) -> None:
+        """Go on under another SSRC, with other numbers and another clock; keys and counts of frames stay."""
+        self.encodings[encoding.index] = self._begin(encoding.index)
 
     def rtp_ts(self, encoding: Encoding, now_ns: int) -> int:
         return now_ns * self.clock_hz // 1_000_000_000 + encoding.ts_offset & MASK
@@ -167,7 +175,7 @@ class Sender:
     def _elements(self, encoding: Encoding, *, repaired: bool = False) -> dict[int, bytes]:
         found = {MID: self.mid.encode(), TWCC: struct.pack("!H", self.twcc & 0xFFFF), SENT: self.rng.randbytes(3)}
         self.twcc += 1
-        if self.uses_rids and self.codec != "opus":
+        if self.uses_rids and self.is_video:
             found[RRID if repaired else RID] = RIDS[encoding.index].encode()
         return found
 
@@ -336,9 +344,11 @@ class Sender:
         ts = self.rtp_ts(encoding, now_ns)
         elements = self._elements(encoding) | {LEVEL: self.rng.randbytes(1)}
         payload = self._bodies(encoding, ts, 1, size, False)[0]
-        packet, at = self._packet(encoding, ts, encoding.packets == 0, payload, elements)
+        # What would be too long with what came before goes out alone.
+        codec = "opus" if size > 80 else self.codec
+        packet, at = self._packet(encoding, ts, encoding.packets == 0, payload, elements, payload_type=AUDIO[codec])
         encoding.packets += 1
-        return Sent(packet, at, self.codec, mark_views(self.codec, self.frame_format, [payload])[0])
+        return Sent(packet, at, codec, mark_views(codec, self.frame_format, [payload])[0])
 
     def retransmission(self, encoding: Encoding, seq: int) -> Sent | None:
         """RFC 4588: the number it had, then the payload it had."""

@@ -77,7 +77,7 @@ PEEKS = {
 def test_what_a_payload_holds_decides_nothing(what):
     shares = run(what, 300)
     assert shares.missing() == [], shares
-    assert set(WANTED_SHARES) == {"switch", "rtx", "nack", "loss"}
+    assert set(WANTED_SHARES) == {"switch", "rtx", "nack", "loss", "red", "restart", "mirrors removed"}
     assert shares["payloads compared"] > 15_000
     # Each side of a repair, both kinds of worker, and levelling took part.
     for name in (
