@@ -156,6 +156,7 @@ cdef enum EventKind:
     EV_ICE_CHECK = 10              # transport: first authenticated check (address verified)
     EV_RECEIVER_STOPPED = 11       # receiver, code = markprobe.StopReason: nothing of it is forwarded any more
     EV_UNDECLARED_ENCRYPTION = 12  # receiver: declared clear, but its frames are not its codec's
+    EV_SPEAKING = 13               # receiver of audio, code = mean level in -dBov: somebody spoke for the last 400 ms
 
 ctypedef struct Event:
     uint32_t kind

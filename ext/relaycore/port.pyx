@@ -8,6 +8,7 @@ thread at a time may call a port. The tuples of `take_events`, by kind:
   ICE_DEAD, ICE_CHECK (kind, transport) · STREAM_BOUND (kind, receiver, encoding, ssrc)
   ENCODING_ACTIVE, ENCODING_SILENT (kind, receiver, encoding) · EGRESS_SWITCHED (kind, egress, encoding) · STOPPED (kind,)
   RECEIVER_STOPPED (kind, receiver, reason of STOP_REASONS) · UNDECLARED_ENCRYPTION (kind, receiver)
+  SPEAKING (kind, receiver, mean level in -dBov)
 """
 from enum import IntEnum
 
@@ -26,7 +27,7 @@ from relaycore.mailbox cimport (
     CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
     CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
     CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
-    EV_ENCODING_SILENT, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_RECEIVER_STOPPED, EV_STOPPED, EV_STREAM_BOUND,
+    EV_ENCODING_SILENT, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_RECEIVER_STOPPED, EV_SPEAKING, EV_STOPPED, EV_STREAM_BOUND,
     EV_UNDECLARED_ENCRYPTION, MAX_CNAME, MAX_CODECS,
     MAX_RIDS, MAX_SSRCS, CodecEntry, Command, Event, IceCommand, Mailbox, mailbox_event_count,
     mailbox_event_fd, mailbox_queue, mailbox_reset_event_fd, mailbox_ring_command_fd, mailbox_ring_event_fd,
@@ -78,6 +79,7 @@ class EventKind(IntEnum):
     ICE_CHECK = EV_ICE_CHECK
     RECEIVER_STOPPED = EV_RECEIVER_STOPPED
     UNDECLARED_ENCRYPTION = EV_UNDECLARED_ENCRYPTION
+    SPEAKING = EV_SPEAKING
 
 
 class MailboxFull(Exception):
@@ -539,6 +541,8 @@ cdef class CommandPort:
             return kind, e.receiver, STOP_REASONS[e.code]
         if e.kind == EV_UNDECLARED_ENCRYPTION:
             return kind, e.receiver
+        if e.kind == EV_SPEAKING:
+            return kind, e.receiver, e.code
         if e.kind == EV_STOPPED:
             return (kind,)
         if e.kind == EV_ICE_DEAD or e.kind == EV_ICE_CHECK:

@@ -20,7 +20,8 @@ from relaycore.hdrext cimport (
 from relaycore.icelite cimport ICE_NO_TUPLE
 from relaycore.keyframes cimport keyframe_count
 from relaycore.halt cimport halt_receiver
-from relaycore.mailbox cimport CodecEntry, EV_RECEIVER_STOPPED, EV_UNDECLARED_ENCRYPTION, Event
+from relaycore.loudness cimport loudness_add
+from relaycore.mailbox cimport CodecEntry, EV_RECEIVER_STOPPED, EV_SPEAKING, EV_UNDECLARED_ENCRYPTION, Event
 from relaycore.markprobe cimport probe_packet, probe_waits
 from relaycore.mirrors cimport export_stop
 from relaycore.nack cimport NackTracker, nack_received
@@ -347,14 +348,30 @@ cdef int _read_media(Receiver* r, RtpStream* s, Slot* slot, PacketFacts* f) noex
     return _view(s, f, slot.data + f.rtp.payload_offset) if r.spec.is_video else E_OK
 
 
-cdef void _count_media(Transport* t, Receiver* r, RtpStream* s, const PacketFacts* f, int64_t now_ns) noexcept nogil:
+cdef uint8_t _tell(Engine* e, const Receiver* r, uint32_t kind, int code, int64_t now_ns) noexcept nogil:
+    """Tell the control plane of a receiver; 0 = no room, tell it again."""
+    cdef Event event
+    memset(&event, 0, sizeof(event))
+    event.kind = kind
+    event.receiver = r.id
+    event.code = code
+    event.now_ns = now_ns
+    return 1 if emit(e, &event) >= 0 else 0
+
+
+cdef void _count_media(Engine* e, Transport* t, Receiver* r, RtpStream* s, const PacketFacts* f, int64_t now_ns) noexcept nogil:
     """Keep the figures of a stream that depend on what its packets say."""
     cdef Encoding* enc = &r.encodings[s.encoding]
     cdef bint starts = f.view.keyframe and f.view.start_of_frame
+    cdef int level
     if not r.spec.is_video:
         s.frames += 1
         if f.extensions.present >> EXT_AUDIO_LEVEL & 1 and f.extensions.by_kind[EXT_AUDIO_LEVEL].bytes >= 1:
             s.audio_level = f.extensions.by_kind[EXT_AUDIO_LEVEL].data[0] & 0x7f
+            level = loudness_add(&s.loudness, s.audio_level, f.rtp.rtp_ts, now_ns)
+            # Where the ring is full, the next window tells it.
+            if level >= 0 and not r.is_stopped:
+                _tell(e, r, EV_SPEAKING, level, now_ns)
         return
     if f.view.end_of_frame or (f.view.source == 0 and f.rtp.marker):
         s.frames += 1
@@ -397,17 +414,6 @@ cdef bint _is_shed(Engine* e, Receiver* r, PacketFacts* f, int64_t now_ns) noexc
     f.rtp.payload_bytes = 0
     memset(&f.view, 0, sizeof(f.view))
     return False
-
-
-cdef uint8_t _tell(Engine* e, const Receiver* r, uint32_t kind, int code, int64_t now_ns) noexcept nogil:
-    """Tell the control plane of a receiver; 0 = no room, tell it again."""
-    cdef Event event
-    memset(&event, 0, sizeof(event))
-    event.kind = kind
-    event.receiver = r.id
-    event.code = code
-    event.now_ns = now_ns
-    return 1 if emit(e, &event) >= 0 else 0
 
 
 cdef void _stop_receiver(Engine* e, Receiver* r, int64_t now_ns) noexcept nogil:
@@ -489,7 +495,7 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
             f.rtp.payload_bytes = 0
             memset(&f.view, 0, sizeof(f.view))
     if f.rtp.payload_bytes:
-        _count_media(t, r, s, f, now_ns)
+        _count_media(e, t, r, s, f, now_ns)
         _mark_active(e, r, s.encoding, now_ns)
         # A repair is no news of how its sender encrypts.
         if r.probe != NULL and s == a.stream and not _is_as_declared(e, r, f, slot.data + f.rtp.payload_offset, now_ns):

@@ -11,6 +11,7 @@ from relaycore.hdrext cimport ExtMap, ExtView
 from relaycore.history cimport SentLog, SourceHistory
 from relaycore.icelite cimport IceLite
 from relaycore.keyframes cimport KeyframeBudget, KeyframeLog
+from relaycore.loudness cimport Loudness
 from relaycore.markprobe cimport MarkProbe
 from relaycore.mailbox cimport CodecEntry, Event, IceCommand, Mailbox, MirrorCommand, ReceiverCommand, EgressCommand
 from relaycore.nack cimport NackTracker
@@ -78,6 +79,7 @@ ctypedef struct RtpStream:
     LossGauge losses               # packets that had to be repaired
     int64_t frame_interval_ns      # smoothed; 0 unknown
     int64_t last_frame_ns
+    Loudness loudness              # of audio
     SourceHistory* history         # owned; NULL until a packet of video was forwarded
     uint32_t serial                # unique over the engine's life
 

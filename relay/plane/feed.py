@@ -47,6 +47,9 @@ class ReceiverListener(Protocol):
     def on_undeclared_encryption(self) -> None:
         """Declared clear, but for 3 s its frames were not those of its codec. Told once; it is forwarded as before."""
 
+    def on_speaking(self, dbov: int) -> None:
+        """Somebody spoke for the last 400 ms, at this mean level in -dBov (0 is the loudest, 35 the quietest told)."""
+
 
 class Shared:
     """Work that several wait for: a waiter's cancellation is its own, the work goes on. `on_end` hears whether it succeeded."""
@@ -223,6 +226,9 @@ class Feed:
         elif kind == EventKind.UNDECLARED_ENCRYPTION:
             if (receiver := self.receivers.get(event[1])) is not None:
                 receiver.on_undeclared_encryption()
+        elif kind == EventKind.SPEAKING:
+            if (receiver := self.receivers.get(event[1])) is not None:
+                receiver.on_speaking(event[2])
         elif kind == EventKind.STOPPED and not self._stopped.done():
             self._stopped.set_result(None)
 

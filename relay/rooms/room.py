@@ -118,6 +118,13 @@ class Room:
             self.emptied_ns = now_ns
         return [*intents, Depart(endpoint, reason), TellRoom()]
 
+    def hears(self, sid: str, publisher_sid: str) -> bool:
+        """True when a participant subscribes to a voice of this publisher."""
+        endpoint, publisher = self.endpoints.get(sid), self.endpoints.get(publisher_sid)
+        if endpoint is None or publisher is None:
+            return False
+        return any(p.sid in endpoint.subscriptions and not p.is_video for p in publisher.publications.values())
+
     def by_identity(self, identity: str) -> Endpoint | None:
         """Return the participant of that identity."""
         sid = self._by_identity.get(identity)

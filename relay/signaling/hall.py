@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from relay.clock import monotonic_ns
 from relay.log import get_logger
 from relay.quality.choice import SETTLE_NS, Wanted
+from relay.quality.speakers import WINDOW_S, Speakers
 from relay.rooms.endpoint import LeaveReason
 from relay.rooms.intents import (
     Announce,
@@ -36,6 +37,8 @@ class Hall:
         self.room = room
         self.sessions: dict[str, Session] = {}
         self.feed = RosterFeed(self._deliver)
+        self._speakers = Speakers()
+        self._speaking: asyncio.TimerHandle | None = None
 
     def enter(self, session: "Session", listener: "SessionListener") -> None:
         """Put a session into the room; its client is told first, then everybody else.   Errors: Refused."""
@@ -65,9 +68,29 @@ class Hall:
         """Note what a subscriber can show of these tracks."""
         self.carry_out(self.room.set_wanted(sid, track_sids, wanted, monotonic_ns()))
 
+    def heard(self, sid: str, dbov: int) -> None:
+        """Note that a participant spoke; those who hear it are told soon."""
+        self._speakers.heard(sid, dbov)
+        self._listen_on()
+
     def close(self) -> None:
         """Forget what was not told yet; nobody is here."""
         self.feed.close()
+        if self._speaking is not None:
+            self._speaking.cancel()
+
+    def _listen_on(self) -> None:
+        if self._speaking is None and not self._speakers.is_quiet:
+            self._speaking = asyncio.get_running_loop().call_later(WINDOW_S, self._tell_speakers)
+
+    def _tell_speakers(self) -> None:
+        self._speaking = None
+        if changes := self._speakers.tick():
+            for session in tuple(self.sessions.values()):
+                mine = [c for c in changes if c.sid == session.sid or self.room.hears(session.sid, c.sid)]
+                if mine and session.listener is not None:
+                    session.listener.on_speakers(mine)
+        self._listen_on()
 
     def _settle(self, track_sid: str) -> None:
         self.carry_out(self.room.settle(track_sid, monotonic_ns()))
@@ -80,6 +103,7 @@ class Hall:
                     self.feed.mark(endpoint, to_itself=to_itself)
             case Depart(endpoint, reason):
                 self.feed.depart(endpoint)
+                self._speakers.forget(endpoint.sid)
                 session = self.sessions.pop(endpoint.sid, None)
                 if session is not None:
                     session.close(reason)

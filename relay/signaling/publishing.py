@@ -89,6 +89,10 @@ class Carried:
         """Note that its frames are not those of its codec, though it was announced as clear."""
         self.side.undeclared(self)
 
+    def on_speaking(self, dbov: int) -> None:
+        """Note that somebody spoke through a window."""
+        self.side.spoke(self, dbov)
+
 
 class PublisherSide:
     """Offers come one after another; each is answered once the data plane does what the answer says."""
@@ -166,6 +170,12 @@ class PublisherSide:
         hall = self._session.hall
         if carried.track_sid and hall is not None and self.carried.get(carried.media.mid) is carried:
             hall.encoding_changed(carried.track_sid, encoding, active)
+
+    def spoke(self, carried: Carried, dbov: int) -> None:
+        """Pass a voice on to the room, unless its track is muted: what is not to be heard is not to be seen."""
+        hall, publication = self._session.hall, self._publication(carried.track_sid)
+        if hall is not None and publication is not None and not publication.muted:
+            hall.heard(self._session.sid, dbov)
 
     async def close(self) -> None:
         """Give the transport back, and its receivers with it."""

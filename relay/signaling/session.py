@@ -6,7 +6,7 @@ begins with the first offer.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +15,7 @@ from relay.errors import VeilError
 from relay.log import get_logger
 from relay.policy.terms import NO_DEMANDS, Demands
 from relay.policy.tiers import RoomKey, least
+from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.signaling.channels import DataPipe
 from relay.signaling.data_rules import DataRules
@@ -62,6 +63,9 @@ class SessionListener(Protocol):
 
     def on_notice(self, sentence: str) -> None:
         """Something of this participant was refused or stopped that no answer can tell it about."""
+
+    def on_speakers(self, changes: Sequence[Speaker]) -> None:
+        """Somebody whom this participant hears, or itself, began or stopped to speak or changed in loudness."""
 
     def on_data(self, label: str, data: bytes) -> None:
         """The participant sent a data channel message."""

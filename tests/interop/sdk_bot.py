@@ -31,6 +31,7 @@ class Bot:
         )
         on("track_unpublished", lambda pub, p: say("withdrawn", who=p.identity, sid=pub.sid))
         on("track_muted", lambda p, pub: say("muted", who=p.identity, sid=pub.sid))
+        on("active_speakers_changed", lambda speakers: say("speakers", who=[p.identity for p in speakers]))
         on("track_subscribed", lambda track, pub, p: self.keep(self.consume(track, p.identity)))
         on("data_received", lambda d: say("data", who=d.participant and d.participant.identity, text=d.data.decode()))
         on("participant_metadata_changed", lambda p, old, new: say("metadata", who=p.identity, text=new))

@@ -185,8 +185,12 @@ async def test_mute_unpublish_and_unsubscribe(start: Start) -> None:
     ana, bo = await start("ana"), await start("bo")
     sid = await ana.do("publish", "audio")
     await bo.event("media", who="ana", kind="audio")
+    for bot in (ana, bo):
+        await bot.event("speakers", who=["ana"])
     await ana.do("mute", "audio")
     await bo.event("muted", who="ana", sid=sid)
+    for bot in (ana, bo):
+        await bot.event("speakers", who=[])
     await ana.do("unpublish", "audio")
     await bo.event("withdrawn", who="ana", sid=sid)
     # A section of the same client is used again for a new track.

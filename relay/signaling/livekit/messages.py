@@ -9,6 +9,7 @@ from livekit.protocol import models, rtc
 
 from relay.policy.tiers import VIDEO_CODECS
 from relay.quality.choice import Quality, Wanted
+from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.rooms.permissions import Audience, AudienceRule, Permission, Source
 from relay.rooms.publication import CodecChoice, Encryption, Layer, Publication
@@ -56,6 +57,12 @@ def join(
         client_configuration=models.ClientConfiguration(resume_connection=models.ClientConfigSetting.DISABLED),
     )
     return Response(join=response)
+
+
+def speakers(changes: Iterable[Speaker]) -> Response:
+    """Who began or stopped to speak, or speaks louder or quieter."""
+    infos = [models.SpeakerInfo(sid=change.sid, level=change.level, active=change.active) for change in changes]
+    return Response(speakers_changed=rtc.SpeakersChanged(speakers=infos))
 
 
 def room_info(room: Room) -> models.Room:

@@ -5,7 +5,7 @@ newer client may add is accepted and ignored.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
@@ -16,6 +16,7 @@ from relay.clock import wall_ms, wall_s
 from relay.errors import Refused, VeilError
 from relay.ids import new_sid
 from relay.log import get_logger
+from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import LeaveReason
 from relay.rooms.intents import Intent
 from relay.rooms.room import Room
@@ -105,6 +106,10 @@ class LivekitParticipant:
     def on_offer(self, sdp: str, number: int, track_by_mid: Mapping[str, str]) -> None:
         """Send our offer for the subscriber transport."""
         self._put(messages.offer(sdp, number, track_by_mid))
+
+    def on_speakers(self, changes: Sequence[Speaker]) -> None:
+        """Tell who speaks now."""
+        self._put(messages.speakers(changes))
 
     def on_first_subscriber(self, track_sid: str) -> None:
         """Tell the publisher; native clients wait for it."""

@@ -52,6 +52,9 @@ class Listener:
     def on_undeclared_encryption(self) -> None:
         self.heard.put_nowait(("undeclared",))
 
+    def on_speaking(self, dbov: int) -> None:
+        self.heard.put_nowait(("speaking", dbov))
+
     async def next(self) -> tuple:
         return await asyncio.wait_for(self.heard.get(), 5)
 

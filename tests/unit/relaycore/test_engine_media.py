@@ -346,3 +346,20 @@ def test_a_subscriber_without_the_codec_gets_nothing_and_no_holes():
     seqs = [struct.unpack_from("!H", p, 2)[0] for p in bench.subscriber.rtp]
     assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
     assert {p[1] & 0x7F for p in bench.subscriber.rtp} == {109}
+
+
+def test_speech_is_told_by_its_level_and_silence_is_not():
+    bench = Bench()
+    bench.audio()
+
+    def speak(dbov: int, first: int) -> list[int]:
+        bench.events.clear()
+        for n in range(first, first + 60):
+            packet = rtp(7, n, pt=111, ts=960 * n, extensions={MID: b"0", LEVEL: bytes([0x80 | dbov])}, payload=bytes(40))
+            bench.publish(packet)
+            bench.advance(20)
+        return [event[2] for event in bench.taken(EventKind.SPEAKING) if event[1] == 10]
+
+    assert speak(12, 0) == [12, 12]
+    assert speak(80, 60) == [12], "the window that had begun"
+    assert speak(80, 120) == []
