@@ -7,7 +7,8 @@ is meant. Encrypted packets depend on it: receivers look keys up by the sender's
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from livekit.protocol import models
 
 from relay.policy.terms import is_reserved
@@ -34,6 +35,16 @@ class Stamped:
     keys: bytes | None
 
 
+def _is_ambiguous(message: Message) -> bool:
+    """True when a field that is known here comes in another wire type.
+
+    For us that is an unknown field, kept as it is; browsers' protobuf goes by the number alone, and would take such a one
+    behind ours for the sender.
+    """
+    known = message.DESCRIPTOR.fields_by_number
+    return any(field.field_number in known for field in UnknownFieldSet(message))
+
+
 def stamp(data: bytes, *, reliable: bool, sid: str, identity: str, is_agent: bool = False) -> Stamped | None:
     """Return the packet with its sender overwritten, None when it is not one a client may send."""
     packet = models.DataPacket()
@@ -42,8 +53,11 @@ def stamp(data: bytes, *, reliable: bool, sid: str, identity: str, is_agent: boo
     except DecodeError:
         return None
     kind = packet.WhichOneof("value")
+    if _is_ambiguous(packet) or (kind == "user" and _is_ambiguous(packet.user)):
+        return None
     # Other topics of this name are the relay's own words.
-    if kind == "user" and is_reserved(packet.user.topic) and packet.user.topic != KEYS_TOPIC:
+    topic = packet.user.topic if kind == "user" else packet.stream_header.topic
+    if is_reserved(topic) and not (kind == "user" and topic == KEYS_TOPIC):
         return None
     if kind in _NOT_FROM_CLIENTS or (kind in _FROM_AGENTS_ONLY and not is_agent):
         return None

@@ -83,3 +83,30 @@ def test_what_clients_may_not_say_is_dropped(packet) -> None:
 
 def test_agents_may_transcribe() -> None:
     assert through(P(transcription=models.Transcription()), is_agent=True).HasField("transcription")
+
+
+# The sender's name behind ours, in a wire type that Python takes for an unknown field and livekit-client does not.
+FORGED_NAME = bytes([4 << 3, 5]) + b"admin" + b"\xc2\x0c\x01x"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        P(user=models.UserPacket(payload=b"x")).SerializeToString() + FORGED_NAME,
+        P(encrypted_packet=models.EncryptedPacket(iv=b"i" * 12)).SerializeToString() + FORGED_NAME,
+        P(rpc_request=models.RpcRequest(id="1", method="m")).SerializeToString() + FORGED_NAME,
+        # participant_sid in eight bytes, and the sender inside of the user packet.
+        P(user=models.UserPacket(payload=b"x")).SerializeToString() + bytes([0x89, 1]) + bytes(8),
+        b"\x12\x0f\x12\x02hi" + bytes([5 << 3, 5]) + b"admin" + b"\xc2\x0c\x01x",
+    ],
+)  # fmt: skip
+def test_a_sender_is_not_forged_behind_the_relays_word(raw: bytes) -> None:
+    P.FromString(raw)
+    assert stamp(raw, reliable=True, sid="PA_me", identity="me") is None
+
+
+@pytest.mark.parametrize("topic", ["veil.notice", "Veil.Notice", "veil.keys", "veil.\u200bnotice"])
+def test_nobody_speaks_for_the_relay_in_a_stream(topic: str) -> None:
+    raw = P(stream_header=models.DataStream.Header(topic=topic)).SerializeToString()
+    assert stamp(raw, reliable=True, sid="PA_me", identity="me") is None
+    through(P(stream_header=models.DataStream.Header(topic="lk.chat")))
