@@ -20,6 +20,14 @@ PROFILE = "veil.e2ee_profile"
 FRAME_FORMAT = "veil.frame_format"
 TIER = "veil.tier"
 _CHOICES = {PROFILE: PROFILES, FRAME_FORMAT: FRAME_FORMATS}
+# Nu, izhitsa, small capital V; Cyrillic ye; dotless i, iota, Cyrillic i; palochka, one, bar, click; dots; blanks that are letters.
+_LOOKALIKES = str.maketrans(
+    "\u03bd\u0475\u1d20\u0435\u212e\u0131\u03b9\u0456\u04cf\u04c01|\u01c0\u3002\u00b7\u22c5\u2219\u06d4",
+    "vvveeiiilllll.....",
+    "\u115f\u1160\u3164\uffa0\u2800",
+)
+# With a capital i in the place of the l, which few fonts tell apart.
+_CAPITAL_I = "veii."
 # A tier's name is not longer, so what is longer names none.
 _MAX_CHARACTERS = 64
 
@@ -27,10 +35,12 @@ _MAX_CHARACTERS = 64
 def is_reserved(name: str) -> bool:
     """True when this attribute's name is the relay's, or would be read as such.
 
-    Compared as people see it: without case, width, accents, blanks and invisible characters.
+    Compared as people see it: without case, width, accents, blanks and invisible characters, and with the letters of other
+    scripts that look like those of the prefix.
     """
-    plain = unicodedata.normalize("NFKD", name.casefold())
-    return "".join(c for c in plain if unicodedata.category(c)[0] not in "CMZ").casefold().startswith(PREFIX)
+    plain = unicodedata.normalize("NFKD", name.translate(_LOOKALIKES).casefold()).translate(_LOOKALIKES)
+    seen = "".join(c for c in plain if unicodedata.category(c)[0] not in "CMZ").casefold()
+    return seen.startswith((PREFIX, _CAPITAL_I))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from relay.log import get_logger
 from relay.plane import Codec, PlaneError, ReceiverSpec
+from relay.policy.tiers import CLEAR, VIDEO_CODECS
 from relay.rooms.publication import Publication
 from relay.sdp import Codec as SdpCodec
 from relay.sdp import OfferSummary, PublishedMedia, PublisherNegotiation, SdpError, TrackOptions
@@ -197,7 +198,11 @@ class PublisherSide:
 
     def _options(self, summary: OfferSummary) -> dict[str, TrackOptions]:
         """Red stays off: not every subscriber understands it, and the relay does not take it apart."""
-        options = {}
+        hall = self._session.hall
+        # A track that is announced behind its m-line comes in the room's frames all the same.
+        frames = hall.room.terms.frames if hall is not None else CLEAR
+        unannounced = TrackOptions(codecs=frozenset(VIDEO_CODECS[frames]))
+        options = {section.mid: unannounced for section in summary.tracks if section.kind == "video"}
         known = {c.media.mid: self._publication(c.track_sid) for c in self.carried.values() if c.track_sid}
         pending = self._session.endpoint.pending_publications()
         matched = bind_by_name_then_kind((s for s in summary.tracks if s.mid not in known), pending)
@@ -217,8 +222,11 @@ class PublisherSide:
             media = by_mid.get(mid)
             if media is None or (media.kind, media.msid_track) != (carried.media.kind, carried.media.msid_track):
                 await self._stop(carried)
+        hall = self._session.hall
+        most = hall.room.max_publications if hall is not None else 0
         for mid, media in by_mid.items():
-            if mid not in self.carried:
+            # What nobody announced leads nowhere; to receive it costs all the same.
+            if mid not in self.carried and len(self.carried) < most:
                 await self._start(media)
         await self._bind()
 

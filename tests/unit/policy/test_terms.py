@@ -37,6 +37,8 @@ def test_a_demand_that_is_not_understood_is_refused_and_not_lost(name: str, valu
 
 def test_reserved_names_are_told_by_what_people_see() -> None:
     assert all(map(is_reserved, ("veil.", "VEIL.x", "ve\u200dil.x", "veil\u2024x", "\u24e5eil.x", "v\u0301eil.x", "\nveil.x")))
+    looks = ("v\u0435il.", "\u03bdeil.", "ve\u0131l.", "ve\u0456l.", "veI\u04cf.", "veiI.", "vei1.", "veil\u3002", "\u3164veil.")
+    assert all(map(is_reserved, looks)) and not is_reserved("\u0415veil.")
     assert not any(map(is_reserved, ("", "veil", "veilx.", "x.veil.", "vei.l", "lk.agent.state")))
 
 
