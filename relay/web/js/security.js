@@ -3,6 +3,8 @@
 import { byId, el, setText } from "./dom.js";
 
 const HIDDEN = ["Pictures, screens and voices: they are encrypted before they leave this browser.", "Chat messages."];
+const HIDDEN_OF_OTHERS = ["What others send, where their tile has a lock.", "Chat messages."];
+const HIDDEN_OF_NONE = ["Nothing: only people on the network between cannot see or hear you."];
 const SEEN = [
   "Who is in the call, when, and from which address.",
   "How much everybody sends and when, which frames are keyframes, and how loud people speak.",
@@ -35,8 +37,8 @@ export function securityPanel() {
     if (shown === what) return;
     shown = what;
     setText(byId("security-state"), STATES[what]);
-    fill("security-hidden", format ? HIDDEN : ["Nothing: only people on the network between cannot see or hear you."]);
-    fill("security-seen", format ? SEEN : ["Everything in the call."]);
+    fill("security-hidden", hasLeaked ? HIDDEN_OF_OTHERS : format ? HIDDEN : HIDDEN_OF_NONE);
+    fill("security-seen", hasLeaked ? [...SEEN, "What this browser sent in clear."] : format ? SEEN : ["Everything in the call."]);
     fill("security-limits", format ? LIMITS : [LIMITS[0], LIMITS[2]]);
   };
 }
