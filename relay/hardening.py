@@ -1,7 +1,7 @@
 """What a relay gives up at its start, so that less of it can be taken: core files, and being looked into by its own user.
 
 A process that is not dumpable leaves no core, and only root may read its memory or attach to it (prctl(2), PR_SET_DUMPABLE).
-Packet slots are left out of dumps by the data plane itself. None of this stops root, who runs the machine.
+Packet slots and SRTP keys are left out of dumps by the data plane itself. None of this stops root, who runs the machine.
 """
 
 import ctypes

@@ -5,15 +5,17 @@ Spec: RFC 7714 (GCM as SRTP uses it), RFC 3711 section 4.1.1 (AES-CM), RFC 2104 
   one manager, never written after setup, serves all threads.
 - AES-CM under ipsec-mb is its synchronous cipher burst, which does write to its manager (about 200 kB): one per thread,
   made at the first use and freed when the thread ends. Threads that only ever see GCM never make one.
-- HMAC-SHA1 is OpenSSL's under both backends: ipsec-mb's hash lanes pay only when filled; a single 1,204-byte packet took
-  2,650 ns through its 16-lane scheduler against 800 ns here (AVX-512 machine).
+- HMAC-SHA1 is OpenSSL's hash under both backends: ipsec-mb's hash lanes pay only when filled; a single 1,204-byte packet took
+  2,650 ns through its 16-lane scheduler against 800 ns here (AVX-512 machine). The hash is called by its old interface, because
+  its state, which is the key, then lies where we want it.
+- Keys and schedules lie in keymem: no dump has them. Those of OpenSSL's AES (no AES-NI) lie on its own heap, which it wipes.
 Does not know packets, indexes or key derivation; see `srtp`.
 """
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.stdint cimport uint8_t, uint32_t, uintptr_t
+from libc.string cimport memcpy, memset
 from relaycore.errs cimport E_OK, E_AUTH, E_MEMORY, E_UNSUPPORTED
+from relaycore.keymem cimport keymem_free, keymem_new
 
 cdef extern from *:
     """
@@ -21,7 +23,9 @@ cdef extern from *:
     #include <stdint.h>
     #include <stdlib.h>
     #include <string.h>
+    #define OPENSSL_SUPPRESS_DEPRECATED
     #include <openssl/crypto.h>
+    #include <openssl/sha.h>
 
     #if defined(__x86_64__) && defined(__has_include)
     #if __has_include(<intel-ipsec-mb.h>)
@@ -150,10 +154,6 @@ cdef extern from *:
         (void)k; (void)iv; (void)src; (void)n; (void)dst; abort();
     }
     #endif
-
-    /* aligned_alloc wants a multiple of the alignment. */
-    static void *relay_key_new(size_t n) { return aligned_alloc(64, (n + 63) & ~(size_t)63); }
-    static void relay_key_free(void *k, size_t n) { if (k != NULL) { OPENSSL_cleanse(k, n); free(k); } }
     """
     int relay_imb_ready() noexcept nogil
     int relay_imb_count() noexcept nogil
@@ -167,8 +167,6 @@ cdef extern from *:
                         const uint8_t* src, size_t n, uint8_t* dst, uint8_t* tag) noexcept nogil
     void relay_cm_expand(void* k, const uint8_t* key) noexcept nogil
     int relay_cm_crypt(const void* k, const uint8_t* iv, const uint8_t* src, size_t n, uint8_t* dst) noexcept nogil
-    void* relay_key_new(size_t n) noexcept nogil
-    void relay_key_free(void* k, size_t n) noexcept nogil
 
 cdef extern from "openssl/crypto.h" nogil:
     void OPENSSL_cleanse(void* p, size_t n) noexcept
@@ -178,10 +176,6 @@ cdef extern from "openssl/evp.h" nogil:
     ctypedef struct EVP_CIPHER:
         pass
     ctypedef struct EVP_CIPHER_CTX:
-        pass
-    ctypedef struct EVP_MAC:
-        pass
-    ctypedef struct EVP_MAC_CTX:
         pass
     ctypedef struct OSSL_PARAM:
         pass
@@ -198,17 +192,13 @@ cdef extern from "openssl/evp.h" nogil:
                            const OSSL_PARAM* params) noexcept
     int EVP_CipherUpdate(EVP_CIPHER_CTX* c, uint8_t* dst, int* written, const uint8_t* src, int n) noexcept
     int EVP_CipherFinal_ex(EVP_CIPHER_CTX* c, uint8_t* dst, int* written) noexcept
-    EVP_MAC* EVP_MAC_fetch(void* library, const char* name, const char* properties) noexcept
-    void EVP_MAC_free(EVP_MAC* mac) noexcept
-    EVP_MAC_CTX* EVP_MAC_CTX_new(EVP_MAC* mac) noexcept
-    void EVP_MAC_CTX_free(EVP_MAC_CTX* c) noexcept
-    int EVP_MAC_init(EVP_MAC_CTX* c, const uint8_t* key, size_t n, const OSSL_PARAM* params) noexcept
-    int EVP_MAC_update(EVP_MAC_CTX* c, const uint8_t* data, size_t n) noexcept
-    int EVP_MAC_final(EVP_MAC_CTX* c, uint8_t* digest, size_t* written, size_t capacity) noexcept
 
-cdef extern from "openssl/params.h" nogil:
-    OSSL_PARAM OSSL_PARAM_construct_utf8_string(const char* key, char* value, size_t n) noexcept
-    OSSL_PARAM OSSL_PARAM_construct_end() noexcept
+cdef extern from "openssl/sha.h" nogil:
+    ctypedef struct SHA_CTX:
+        pass
+    int SHA1_Init(SHA_CTX* c) noexcept
+    int SHA1_Update(SHA_CTX* c, const void* data, size_t n) noexcept
+    int SHA1_Final(uint8_t* digest, SHA_CTX* c) noexcept
 
 cdef extern from *:
     """
@@ -218,6 +208,7 @@ cdef extern from *:
 
 cdef enum:
     CACHE_LINE_BYTES = 64
+    SHA1_BLOCK_BYTES = 64
     AEAD_HOT_LINES = 17            # round keys and the hash powers that a packet of 1,200 bytes uses
 
 cdef struct AeadKey:
@@ -230,7 +221,8 @@ cdef struct CmKey:
     EVP_CIPHER_CTX* evp            # owned; NULL under ipsec-mb
 
 cdef struct HmacKey:
-    EVP_MAC_CTX* evp               # owned; holds the key
+    SHA_CTX inner                  # states behind the padded key (RFC 2104 section 4)
+    SHA_CTX outer
 
 
 cdef int cipher_resolve(int backend) noexcept nogil:
@@ -273,12 +265,12 @@ cdef AeadKey* aead_new(int backend, const uint8_t* key, int key_bytes) noexcept 
     cdef AeadKey* k
     if resolved < 0 or (key_bytes != 16 and key_bytes != 32):
         return NULL
-    k = <AeadKey*>calloc(1, sizeof(AeadKey))
+    k = <AeadKey*>keymem_new(sizeof(AeadKey))
     if k == NULL:
         return NULL
     k.key_bytes = key_bytes
     if resolved == CIPHER_IPSEC_MB:
-        k.expanded = relay_key_new(relay_gcm_key_bytes())
+        k.expanded = keymem_new(relay_gcm_key_bytes())
         if k.expanded != NULL:
             relay_gcm_expand(k.expanded, key, key_bytes)
             return k
@@ -286,15 +278,15 @@ cdef AeadKey* aead_new(int backend, const uint8_t* key, int key_bytes) noexcept 
         k.evp = _evp_new(EVP_aes_128_gcm() if key_bytes == 16 else EVP_aes_256_gcm(), key)
         if k.evp != NULL:
             return k
-    free(k)
+    keymem_free(k, sizeof(AeadKey))
     return NULL
 
 
 cdef void aead_free(AeadKey* k) noexcept nogil:
     if k != NULL:
-        relay_key_free(k.expanded, relay_gcm_key_bytes())
+        keymem_free(k.expanded, relay_gcm_key_bytes())
         EVP_CIPHER_CTX_free(k.evp)
-        free(k)
+        keymem_free(k, sizeof(AeadKey))
 
 
 cdef bint _evp_feed(EVP_CIPHER_CTX* c, const uint8_t* iv, const uint8_t* aad, Py_ssize_t aad_bytes, const uint8_t* src,
@@ -358,11 +350,11 @@ cdef CmKey* cm_new(int backend, const uint8_t* key) noexcept nogil:
     cdef CmKey* k
     if resolved < 0:
         return NULL
-    k = <CmKey*>calloc(1, sizeof(CmKey))
+    k = <CmKey*>keymem_new(sizeof(CmKey))
     if k == NULL:
         return NULL
     if resolved == CIPHER_IPSEC_MB:
-        k.expanded = relay_key_new(relay_cm_key_bytes())
+        k.expanded = keymem_new(relay_cm_key_bytes())
         if k.expanded != NULL:
             relay_cm_expand(k.expanded, key)
             return k
@@ -370,15 +362,15 @@ cdef CmKey* cm_new(int backend, const uint8_t* key) noexcept nogil:
         k.evp = _evp_new(EVP_aes_128_ctr(), key)
         if k.evp != NULL:
             return k
-    free(k)
+    keymem_free(k, sizeof(CmKey))
     return NULL
 
 
 cdef void cm_free(CmKey* k) noexcept nogil:
     if k != NULL:
-        relay_key_free(k.expanded, relay_cm_key_bytes())
+        keymem_free(k.expanded, relay_cm_key_bytes())
         EVP_CIPHER_CTX_free(k.evp)
-        free(k)
+        keymem_free(k, sizeof(CmKey))
 
 
 cdef int cm_crypt(CmKey* k, const uint8_t* iv, const uint8_t* src, Py_ssize_t n, uint8_t* dst) noexcept nogil:
@@ -409,35 +401,43 @@ cdef int cm_keystream(const uint8_t* key, int key_bytes, const uint8_t* iv, uint
 
 
 cdef HmacKey* hmac_new(const uint8_t* key, Py_ssize_t key_bytes) noexcept nogil:
-    cdef OSSL_PARAM params[2]
-    cdef HmacKey* k = <HmacKey*>calloc(1, sizeof(HmacKey))
-    cdef EVP_MAC* mac
-    if k == NULL:
-        return NULL
-    mac = EVP_MAC_fetch(NULL, b"HMAC", NULL)
-    if mac != NULL:
-        k.evp = EVP_MAC_CTX_new(mac)           # Holds its own reference to mac.
-        EVP_MAC_free(mac)
-    params[0] = OSSL_PARAM_construct_utf8_string(b"digest", <char*>b"SHA1", 0)
-    params[1] = OSSL_PARAM_construct_end()
-    if k.evp == NULL or EVP_MAC_init(k.evp, key, <size_t>key_bytes, params) != 1:
+    cdef uint8_t block[SHA1_BLOCK_BYTES]
+    cdef HmacKey* k = <HmacKey*>keymem_new(sizeof(HmacKey))
+    cdef SHA_CTX* state
+    cdef uint8_t pad
+    cdef bint done = k != NULL
+    cdef int i, half
+    for half in range(2 if done else 0):
+        state = &k.inner if half == 0 else &k.outer
+        pad = 0x36 if half == 0 else 0x5c
+        memset(block, 0, SHA1_BLOCK_BYTES)
+        if key_bytes <= SHA1_BLOCK_BYTES:
+            memcpy(block, key, <size_t>key_bytes)
+        elif SHA1_Init(state) != 1 or SHA1_Update(state, key, <size_t>key_bytes) != 1 or SHA1_Final(block, state) != 1:
+            done = False
+        for i in range(SHA1_BLOCK_BYTES):
+            block[i] = <uint8_t>(block[i] ^ pad)
+        if SHA1_Init(state) != 1 or SHA1_Update(state, block, SHA1_BLOCK_BYTES) != 1:
+            done = False
+    OPENSSL_cleanse(block, SHA1_BLOCK_BYTES)
+    if not done:
         hmac_free(k)
         return NULL
     return k
 
 
 cdef void hmac_free(HmacKey* k) noexcept nogil:
-    if k != NULL:
-        EVP_MAC_CTX_free(k.evp)
-        free(k)
+    keymem_free(k, sizeof(HmacKey))
 
 
 cdef int hmac_sha1(HmacKey* k, const uint8_t* data, Py_ssize_t n, uint8_t* digest) noexcept nogil:
-    cdef size_t written = 0
-    if (EVP_MAC_init(k.evp, NULL, 0, NULL) != 1 or EVP_MAC_update(k.evp, data, <size_t>n) != 1
-            or EVP_MAC_final(k.evp, digest, &written, SHA1_BYTES) != 1):
-        return E_MEMORY
-    return E_OK
+    # What is left of the copies on the stack would sign anything.
+    cdef SHA_CTX state = k.inner
+    cdef bint done = SHA1_Update(&state, data, <size_t>n) == 1 and SHA1_Final(digest, &state) == 1
+    state = k.outer
+    done = done and SHA1_Update(&state, digest, SHA1_BYTES) == 1 and SHA1_Final(digest, &state) == 1
+    OPENSSL_cleanse(&state, sizeof(state))
+    return E_OK if done else E_MEMORY
 
 
 def backend_name(int backend=CIPHER_AUTO) -> str:
@@ -448,6 +448,11 @@ def backend_name(int backend=CIPHER_AUTO) -> str:
 def thread_managers() -> int:
     """Return how many threads hold an ipsec-mb manager of their own."""
     return relay_imb_count()
+
+
+cdef list _memory(const void* p, size_t n):
+    # OpenSSL's contexts lie where it puts them.
+    return [] if p == NULL else [(<uintptr_t>p, n)]
 
 
 @cython.final
@@ -462,6 +467,11 @@ cdef class Aead:
 
     def __dealloc__(self):
         aead_free(self.key)
+
+    @property
+    def memory(self) -> list:
+        """(address, bytes) of what holds the key."""
+        return _memory(self.key.expanded, relay_gcm_key_bytes())
 
     def seal(self, bytes iv not None, bytes aad not None, bytes text not None) -> bytes:
         """Return ciphertext and tag."""
@@ -501,6 +511,11 @@ cdef class CounterMode:
     def __dealloc__(self):
         cm_free(self.key)
 
+    @property
+    def memory(self) -> list:
+        """(address, bytes) of what holds the key."""
+        return _memory(self.key.expanded, relay_cm_key_bytes())
+
     def crypt(self, bytes iv not None, bytes text not None) -> bytes:
         """Return text XOR keystream from counter block iv."""
         cdef bytearray out = bytearray(len(text))
@@ -519,16 +534,33 @@ def keystream(bytes key not None, bytes iv not None, Py_ssize_t n) -> bytes:
     return bytes(out)
 
 
+@cython.final
+cdef class Hmac:
+    """Test face: HMAC-SHA1 under one key."""
+    cdef HmacKey* key
+
+    def __cinit__(self, bytes key not None):
+        self.key = hmac_new(key, len(key))
+        if self.key == NULL:
+            raise MemoryError("HMAC")
+
+    def __dealloc__(self):
+        hmac_free(self.key)
+
+    @property
+    def memory(self) -> list:
+        """(address, bytes) of what holds the key."""
+        return _memory(self.key, sizeof(HmacKey))
+
+    def tag(self, bytes data not None) -> bytes:
+        cdef uint8_t digest[SHA1_BYTES]
+        if hmac_sha1(self.key, data, len(data), digest) < 0:
+            raise MemoryError("HMAC")
+        return digest[:SHA1_BYTES]
+
+
 def sha1_tag(bytes key not None, bytes data not None) -> bytes:
-    """Return HMAC-SHA1 of data, twice computed with one key object to prove that the key survives a message."""
-    cdef uint8_t digest[SHA1_BYTES]
-    cdef HmacKey* k = hmac_new(key, len(key))
-    cdef int first, code
-    if k == NULL:
-        raise MemoryError("HMAC")
-    first = hmac_sha1(k, b"x", 1, digest)
-    code = hmac_sha1(k, data, len(data), digest)
-    hmac_free(k)
-    if first < 0 or code < 0:
-        raise MemoryError("HMAC")
-    return digest[:SHA1_BYTES]
+    """Return HMAC-SHA1 of data, the second under one key object to prove that the key survives a message."""
+    k = Hmac(key)
+    k.tag(b"x")
+    return k.tag(data)

@@ -4,6 +4,7 @@ def derive_session_keys(profile: int, key: bytes, salt: bytes) -> dict[str, byte
 
 class SrtpSession:
     next_rtcp_index: int
+    memory: list[tuple[int, int]]
     rtp_packets: int
     def __init__(self, profile: int, key: bytes, salt: bytes, backend: int = 0, derive: bool = True) -> None: ...
     def protect(self, packet: bytes, index: int | None = None, header_bytes: int = 12) -> bytes | int: ...

@@ -8,9 +8,9 @@ sections 8 to 11). No MKI, no re-keying (key derivation rate 0): browsers use ne
 - A second protect under one index is refused before the cipher runs: GCM under a repeated IV gives the key away.
 """
 cimport cython
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t, uintptr_t
 from libc.stdio cimport fprintf, stderr
-from libc.stdlib cimport abort, calloc, free, realloc
+from libc.stdlib cimport abort, free, realloc
 from libc.string cimport memcpy, memset
 from relaycore.be cimport get_u16, get_u32, put_u16, put_u32
 from relaycore.cipher cimport (
@@ -23,6 +23,7 @@ from relaycore.errs cimport (
     E_AUTH, E_INDEX_REUSED, E_INVALID, E_KEY_EXHAUSTED, E_LIMIT, E_MEMORY, E_NO_SPACE, E_OK, E_SHORT,
     E_TOO_OLD, E_UNSUPPORTED,
 )
+from relaycore.keymem cimport keymem_free, keymem_new
 from relaycore.srtpindex cimport INDEX_WINDOW, WINDOW_BYTES, check_index, guess_index, mark_index
 
 cdef extern from *:
@@ -149,7 +150,7 @@ cdef void _drop_keys(KeySet* set) noexcept nogil:
 
 
 cdef SrtpContext* _new_from_session(int profile, const SessionKeys* rtp, const SessionKeys* rtcp, int backend) noexcept nogil:
-    cdef SrtpContext* ctx = <SrtpContext*>calloc(1, sizeof(SrtpContext))
+    cdef SrtpContext* ctx = <SrtpContext*>keymem_new(sizeof(SrtpContext))
     if ctx == NULL:
         return NULL
     ctx.profile = profile
@@ -194,8 +195,7 @@ cdef void srtp_free(SrtpContext* ctx) noexcept nogil:
     _drop_keys(&ctx.rtcp)
     free(ctx.source_ssrcs)
     free(ctx.source_states)
-    wipe_bytes(ctx, sizeof(SrtpContext))
-    free(ctx)
+    keymem_free(ctx, sizeof(SrtpContext))
 
 
 # Packets
@@ -576,6 +576,10 @@ cdef class SrtpSession:
         if s is None:
             return None
         return bool(s.rx.started), s.rx.highest, (<const uint8_t*>s.rx.window)[:WINDOW_BYTES]
+
+    @property
+    def memory(self) -> list:
+        return [(<uintptr_t>self.ctx, sizeof(SrtpContext))]
 
     @property
     def next_rtcp_index(self) -> int:

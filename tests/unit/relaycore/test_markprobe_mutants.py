@@ -74,7 +74,11 @@ MUTANTS = {
     "all that the sockets have not taken goes": ("halt", "return g != NULL and g.receiver == r.index", "return True"),
     "mirrors are not told": ("mirrors", "if r != NULL and signal.kind == SIGNAL_STOP and r.home", "if False and r.home"),
     "anybody may stop a mirror": ("mirrors", "SIGNAL_STOP and r.home == <int32_t>source:", "SIGNAL_STOP:"),
-    "a stop that found no room is lost": ("mirrors", "if e.has_stops_untold:\n        _tell_stops_again", "if False:\n        _tell_stops_again"),
+    "a stop that found no room is lost": (
+        "mirrors",
+        "if e.has_stops_untold:\n        _tell_stops_again",
+        "if False:\n        _tell_stops_again",
+    ),
     "packets under way pass a mirror": ("mirrors", "elif r.is_stopped:", "elif False:"),
     "jobs go on": ("forward", " or r.is_stopped:\n        # It waited", ":\n        # It waited"),
     "a stopped publication is received": ("receive", "if _is_shut(e, r, now_ns):", "if False:"),

@@ -80,16 +80,34 @@ MUTANTS = {
         "    place = 0 if ctx.source_count else -1\n",
         "counted_apart",
     ),
+    "keys lie in core files": ("keymem.pyx", "    madvise(memory, CHUNK_BYTES, MADV_DONTDUMP)\n", "", "no_dump"),
+    "what was a key stays in memory": ("keymem.pyx", "    explicit_bzero(p, bytes)\n", "", "wiped"),
+    "schedules lie where all else does": (
+        "cipher.pyx",
+        "k.expanded = keymem_new(relay_gcm_key_bytes())",
+        "k.expanded = aligned_alloc(64, (relay_gcm_key_bytes() + 63u) & ~<size_t>63)",
+        "no_dump",
+    ),
+    "an HMAC's key lies where all else does": (
+        "cipher.pyx",
+        "<HmacKey*>keymem_new(sizeof(HmacKey))",
+        "<HmacKey*>aligned_alloc(64, 192)",
+        "no_dump",
+    ),
 }
+
+
+# For mutants that take memory from elsewhere.
+ALLOC = 'cdef extern from "<stdlib.h>" nogil:\n    void* aligned_alloc(size_t a, size_t n)\n'
 
 
 def build_copy(folder, file, replace):
     """Copy the sources and the built modules, change one file, build its module in place; return the import path."""
-    module = "cipher" if file == "cipher.pyx" else "srtp"
+    module = file.removesuffix(".pyx") if file in ("cipher.pyx", "keymem.pyx") else "srtp"
     core = folder / "ext/relaycore"
     shutil.copytree(CORE, core, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for built in Path(relaycore.__file__).parent.glob("*.so"):
-        if built.name.split(".")[0] in ("srtp", "cipher", "errs"):
+        if built.name.split(".")[0] in ("srtp", "cipher", "keymem", "errs"):
             shutil.copy(built, core)
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
@@ -111,7 +129,7 @@ def run_tests(path, select):
     """Return (exit code, output) of the SRTP tests over another build."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-o", f"pythonpath={path} .", "-k", select]
-        + [str(HERE / "test_srtp.py"), str(HERE / "test_cipher.py")],
+        + [str(HERE / f"test_{name}.py") for name in ("srtp", "cipher", "keymem")],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(path)},
         capture_output=True,
@@ -134,7 +152,8 @@ def test_a_mutant_is_found(name, tmp_path):
 
     def mutate(text):
         assert old in text, "the mutant no longer fits the source"
-        return text.replace(old, new, 1)
+        text = text.replace(old, new, 1)
+        return text.replace("cdef extern", ALLOC + "cdef extern", 1) if "aligned_alloc" in new else text
 
     code, output = run_tests(build_copy(tmp_path, file, mutate), select)
     assert code == 1, output
