@@ -167,6 +167,28 @@ class Media:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A TURN server for people whose network lets no UDP through to us; coturn with `use-auth-secret` is one."""
+
+    urls: tuple[str, ...] = option(
+        (),
+        'What clients are told, such as ["turn:turn.example.com:3478?transport=udp", '
+        '"turns:turn.example.com:443?transport=tcp"]; the second passes networks that know only HTTPS. Empty: none.',
+    )
+    secret: str = option(
+        "",
+        "coturn's static-auth-secret. Each client gets a name and password of its own made with it, which open nothing "
+        "but the TURN server.",
+        show=False,
+    )
+    lifetime_s: Annotated[int, Meta(ge=600, le=604_800)] = option(
+        86_400,
+        "How long such a password opens new allocations: longer than the longest call, because coturn asks for it again "
+        "when an allocation is renewed.",
+    )
+
+
+@dataclass(frozen=True)
 class ApiKey:
     """A key pair that signs tokens; rooms made by its tokens belong to its customer."""
 
@@ -279,6 +301,7 @@ class Config:
 
     server: Server = table(Server)
     media: Media = table(Media)
+    turn: Turn = table(Turn)
     limits: Limits = table(Limits)
     log: Log = table(Log)
     keys: tuple[ApiKey, ...] = option(
@@ -365,7 +388,7 @@ def _read(path: Path) -> str:
 def _take_environment(tree: Tree, environ: Mapping[str, str]) -> None:
     """Lay VEIL_<SECTION>_<SETTING> and VEIL_KEYS over the tree; a name that misses its setting is refused."""
     sections = {
-        name: cls for name, cls in section_types(Config).items() if name in ("server", "media", "limits", "log")
+        name: cls for name, cls in section_types(Config).items() if name in ("server", "media", "turn", "limits", "log")
     }
     for variable, text in sorted(environ.items()):
         if variable == "VEIL_KEYS":
@@ -416,6 +439,7 @@ def _check(config: Config) -> None:
     _check_tls(config)
     _check_media(config)
     _check_web_origin(config)
+    _check_turn(config)
     check_tiers(config.tiers, config.tree)
     if config.limits.ping_timeout_s <= config.limits.ping_interval_s:
         raise config.wrong("limits.ping_timeout_s", "must be longer than limits.ping_interval_s.")
@@ -465,6 +489,19 @@ def _check_web_origin(config: Config) -> None:
     except ValueError:
         why = "is scheme://host or scheme://host:port with nothing after it, such as https://calls.example.com."
         raise config.wrong("server.web_origin", why) from None
+
+
+def _check_turn(config: Config) -> None:
+    """RFC 7064 and RFC 7065 for the addresses; a secret where, and only where, one is needed."""
+    for position, url in enumerate(config.turn.urls):
+        if not re.fullmatch(r"stuns?:[^?/@\s]+|turns?:[^?/@\s]+(\?transport=(udp|tcp))?", url):
+            why = "is turn:host:port or turns:host:port, with ?transport=udp or ?transport=tcp behind it, or stun:host:port."
+            raise config.wrong(f"turn.urls.{position}", why)
+    needs_secret = any(url.startswith("turn") for url in config.turn.urls)
+    if needs_secret and len(config.turn.secret) < 16:
+        raise config.wrong("turn.secret", "is missing or shorter than 16 characters: coturn's static-auth-secret.")
+    if config.turn.secret and not needs_secret:
+        raise config.wrong("turn.urls", "names no TURN server for the secret beside it.")
 
 
 def _check_tls(config: Config) -> None:

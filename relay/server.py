@@ -75,7 +75,7 @@ class Server:
         )
         await plane.start()
         tiers = tier_table(config)
-        conference = self.conference = Conference(plane, config.limits, tiers, self._refusals)
+        conference = self.conference = Conference(plane, config.limits, tiers, self._refusals, config.turn)
         conference.start()
         keys = self._keys
         doorman = Doorman(config.limits, trust_forwarded=config.server.trust_forwarded, refusals=self._refusals)

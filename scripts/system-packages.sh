@@ -8,8 +8,8 @@ set -euo pipefail
 RUN="gcc libc6-dev libssl-dev libusrsctp-dev"
 if [ "$(uname -m)" = x86_64 ]; then RUN="$RUN libipsec-mb-dev"; fi
 # Browsers are real ones, never simulated; iproute2 and nftables make the network behind NAT, libnss3-tools a browser trust
-# the test CA.
-TEST="chromium firefox-esr iproute2 nftables libnss3-tools procps"
+# the test CA; coturn is the TURN server that people put beside a relay.
+TEST="chromium firefox-esr iproute2 nftables libnss3-tools procps coturn"
 # Sanitizer libraries come with gcc; valgrind counts instructions.
 BENCH="valgrind"
 

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 
 from relay.clock import monotonic_ns, wall_ms
-from relay.config import Limits
+from relay.config import Limits, Turn
 from relay.errors import Refused
 from relay.ids import new_sid
 from relay.log import get_logger
@@ -48,8 +48,9 @@ class Counts:
 class Conference:
     """All calls of this relay."""
 
-    def __init__(self, plane: Plane, limits: Limits, tiers: TierTable, refusals: dict[str, int]) -> None:
+    def __init__(self, plane: Plane, limits: Limits, tiers: TierTable, refusals: dict[str, int], turn: Turn) -> None:
         self.plane = plane
+        self.turn = turn
         self.limits = limits
         self.tiers = tiers
         self.refusals = refusals

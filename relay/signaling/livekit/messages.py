@@ -14,6 +14,7 @@ from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.rooms.permissions import Audience, AudienceRule, Permission, Source
 from relay.rooms.publication import CodecChoice, Encryption, Layer, Publication
 from relay.rooms.room import Room
+from relay.signaling.turn import IceServer
 
 # Clients gate features on LiveKit's version number (browsers refuse an empty one); our own name is in debug_info.
 SERVER_VERSION = "1.13.0"
@@ -35,6 +36,7 @@ def join(
     subscriber_primary: bool,
     ping_interval_s: int,
     ping_timeout_s: int,
+    ice_servers: Iterable[IceServer] = (),
 ) -> Response:
     """The first frame: everything a client needs to begin."""
     response = rtc.JoinResponse(
@@ -43,6 +45,10 @@ def join(
         other_participants=[participant_info(other) for other in others],
         server_version=SERVER_VERSION,
         server_info=models.ServerInfo(version=SERVER_VERSION, protocol=SERVER_PROTOCOL, debug_info=DEBUG_INFO),
+        ice_servers=[
+            rtc.ICEServer(urls=server.urls, username=server.username, credential=server.credential)
+            for server in ice_servers
+        ],
         subscriber_primary=subscriber_primary,
         ping_interval=ping_interval_s,
         ping_timeout=ping_timeout_s,

@@ -26,6 +26,7 @@ from relay.signaling.feed import RosterUpdate
 from relay.signaling.livekit import data, messages
 from relay.signaling.livekit.outbox import Frame, Outbox
 from relay.signaling.livekit.tokens import Grant, refresh
+from relay.signaling.turn import ice_servers
 
 if TYPE_CHECKING:
     from relay.signaling.hall import Hall
@@ -90,6 +91,7 @@ class LivekitParticipant:
                 subscriber_primary=me.permission.can_subscribe,
                 ping_interval_s=limits.ping_interval_s,
                 ping_timeout_s=limits.ping_timeout_s,
+                ice_servers=ice_servers(self.session.conference.turn, me.sid, int(wall_s())),
             )
         )
         self.session.tasks.spawn(self._refresh_token(), "token refresh")
