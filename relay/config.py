@@ -252,8 +252,8 @@ class Limits:
     )
     peer_packets_per_s: Annotated[int, Meta(ge=0, le=1_000_000)] = option(
         10_000,
-        "Media packets a participant may send; three simulcast encodings of 1080p with a shared screen are 2,000. What "
-        "exceeds it is dropped, audio last. 0: no limit.",
+        "Packets a participant may send; three simulcast encodings of 1080p with a shared screen are 2,000. What "
+        "exceeds it is dropped, audio and data last. 0: no limit.",
     )
     peer_bits_per_s: Annotated[int, Meta(ge=0, le=100_000_000_000)] = option(
         50_000_000,

@@ -1,7 +1,7 @@
 """Policing of one peer: two token buckets, kept as the time up to which they are spent; the contract stands in police.pxd.
 
-What exceeds the limits is dropped before it costs a decryption. Audio and RTCP then go on from a reserve of their own: a
-camera gone wild costs its owner pictures, not the voice. Deliberately absent: any memory of who exceeded.
+What exceeds the limits is dropped before it costs a decryption. Audio, RTCP and DTLS (data channels) then go on from a reserve of
+their own: a camera gone wild costs its owner pictures, not the voice. Deliberately absent: any memory of who exceeded.
 """
 cimport cython
 from libc.stdint cimport uint32_t, int64_t, uint64_t

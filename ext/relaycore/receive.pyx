@@ -530,9 +530,10 @@ cdef bint _is_audio(Engine* e, Transport* t, const Slot* slot) noexcept nogil:
 
 cdef bint _is_policed(Engine* e, Transport* t, int kind, const Slot* slot, int64_t now_ns) noexcept nogil:
     """Whether a datagram is above what its sender may send, judged before it costs a decryption."""
-    if (kind != KIND_RTP and kind != KIND_RTCP) or police_admits(&t.police, &t.limits, slot.length, now_ns):
+    if (kind != KIND_RTP and kind != KIND_RTCP and kind != KIND_DTLS) or police_admits(&t.police, &t.limits, slot.length, now_ns):
         return False
-    if (kind == KIND_RTCP or _is_audio(e, t, slot)) and police_admits_reserved(&t.police, &t.limits, slot.length, now_ns):
+    # DTLS carries data channels, which SCTP sends slower when some of it is lost.
+    if (kind != KIND_RTP or _is_audio(e, t, slot)) and police_admits_reserved(&t.police, &t.limits, slot.length, now_ns):
         e.counters.police_reserved += 1
         return False
     e.counters.policed += 1

@@ -3,6 +3,7 @@
 import pytest
 
 from relaycore.police import PoliceFace
+from relaycore.port import EventKind
 from tests.support.engine import MS, OPUS, PUBLISHER, Bench, rtp
 
 S = 1_000 * MS
@@ -71,6 +72,25 @@ def test_a_wild_camera_costs_its_owner_pictures_and_nobody_a_voice():
     counters = bench.snapshot()["counters"]
     assert 4_000 - 2 * 800 - 400 - 110 < counters["policed"] < 4_000 - 2 * 800
     assert 0 < counters["police_reserved"] <= 110
+
+
+@pytest.mark.parametrize(("own", "goes_on"), [(800_000, 169), (0, 500)])
+def test_data_channels_are_no_way_around_the_limit(own: int, goes_on: int):
+    bench = Bench(bits_per_s=own)
+    for _ in range(500):
+        bench.receive(b"\x17" + bytes(1000), PUBLISHER)
+        bench.advance(2)
+    assert len(bench.taken(EventKind.DTLS)) == pytest.approx(goes_on, abs=6)
+
+
+def test_data_goes_on_beside_a_wild_camera():
+    bench = Bench(peer_packets_per_s=800)
+    for number in range(100):
+        for k in range(40):
+            bench.publish(rtp(9, 40 * number + k, pt=98, payload=bytes(200)))
+        bench.receive(b"\x17" + bytes(100), PUBLISHER)
+        bench.advance(20)
+    assert len(bench.taken(EventKind.DTLS)) == 100
 
 
 def test_an_unknown_ssrc_has_no_reserve():
