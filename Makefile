@@ -9,7 +9,7 @@
 #   make lossy     calls through a network that loses packets, five seeds
 #   make adversary garbage on every port while a call runs, with a table
 #   make prove-blind  a relay's memory searched for what its encrypted calls hold
-#   make mutants   every rule of the fail-closed checks taken out in turn, and found missing
+#   make mutants   every rule of wire formats, SRTP and the fail-closed checks taken out in turn, and found missing
 #   make conformance  the oracle over a million generated packets
 #   make noninterference  ten thousand calls, each run again with its payloads' bytes replaced
 #   make false-stops  a million encrypted frames, of which the relay may take none for clear
@@ -190,15 +190,18 @@ build/stamps/asan: build/stamps/built
 		--build-temp build/asan-temp --parallel $(JOBS)
 	@cp ext/relaycore/*.py build/asan/relaycore/ && touch $@
 
+# Where the data plane is at work; what is Python alone learns nothing from another build of it.
+NATIVE := tests/unit/relaycore tests/unit/plane tests/unit/session tests/unit/signaling tests/unit/observe tests/unit/loadtests tests/sim
+
 debug: build/stamps/test debug-build
-	PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" tests/unit tests/sim -m "not slow and not long" $(ARGS)
+	PYTHONPATH=.:build/debug $(PY) -m pytest -o pythonpath=". build/debug" $(NATIVE) -m "not slow and not long and not matrix" $(ARGS)
 
 # CPython keeps memory until it ends, so leaks are the debug twin's business; the sanitizer's runtime must come first.
 asan: build/stamps/test asan-build
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1 \
 	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
-	PYTHONPATH=.:build/asan $(PY) -m pytest -o pythonpath=". build/asan" tests/unit tests/sim -m "not slow and not long" \
+	PYTHONPATH=.:build/asan $(PY) -m pytest -o pythonpath=". build/asan" $(NATIVE) -m "not slow and not long and not matrix" \
 		-p no:cacheprovider --timeout 600 $(ARGS)
 
 fuzz-short: build/stamps/test debug-build

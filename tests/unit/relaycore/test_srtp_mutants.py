@@ -12,7 +12,7 @@ import relaycore
 from relaycore.srtp import DEBUG_TWIN
 
 # A compiler run for each.
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.matrix
 
 ROOT = Path(__file__).parents[3]
 CORE = ROOT / "ext/relaycore"

@@ -11,7 +11,7 @@ import pytest
 import relaycore
 
 # A compiler run for each.
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.matrix
 
 ROOT = Path(__file__).parents[3]
 CORE = ROOT / "ext/relaycore"
