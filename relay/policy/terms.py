@@ -26,6 +26,8 @@ _LOOKALIKES = str.maketrans(
     "vvveeiiilllll.....",
     "\u115f\u1160\u3164\uffa0\u2800",
 )
+# Characters at a name's beginning that may hide the prefix.
+_LOOKED_AT = 64
 # With a capital i in the place of the l, which few fonts tell apart.
 _CAPITAL_I = "veii."
 # A tier's name is not longer, so what is longer names none.
@@ -36,10 +38,16 @@ def is_reserved(name: str) -> bool:
     """True when this attribute's name is the relay's, or would be read as such.
 
     Compared as people see it: without case, width, accents, blanks and invisible characters, and with the letters of other
-    scripts that look like those of the prefix.
+    scripts that look like those of the prefix. It takes no longer for a long name, since clients send names with every packet.
     """
-    plain = unicodedata.normalize("NFKD", name.translate(_LOOKALIKES).casefold()).translate(_LOOKALIKES)
+    first = name[:1]
+    if first.isascii() and first.isalnum() and first not in "vV":
+        return False
+    plain = unicodedata.normalize("NFKD", name[:_LOOKED_AT].translate(_LOOKALIKES).casefold()).translate(_LOOKALIKES)
     seen = "".join(c for c in plain if unicodedata.category(c)[0] not in "CMZ").casefold()
+    if len(name) > _LOOKED_AT and len(seen) < len(PREFIX):
+        # It begins with more invisible characters than a name needs.
+        return True
     return seen.startswith((PREFIX, _CAPITAL_I))
 
 
