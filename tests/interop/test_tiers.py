@@ -48,9 +48,13 @@ async def posted(relay: TieredRelay, path: str, body: dict, token: str = "") -> 
         return answer.status, await answer.text()
 
 
-async def policed(relay: TieredRelay) -> int:
+async def metrics(relay: TieredRelay) -> str:
     async with aiohttp.ClientSession() as http, http.get(f"{relay.process.origin}/metrics") as answer:
-        lines = [line for line in (await answer.text()).splitlines() if "policed" in line and not line.startswith("#")]
+        return await answer.text()
+
+
+async def policed(relay: TieredRelay) -> int:
+    lines = [line for line in (await metrics(relay)).splitlines() if "policed" in line and not line.startswith("#")]
     assert lines
     return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines)
 
@@ -202,6 +206,20 @@ async def test_what_is_not_encrypted_as_announced_is_stopped_and_told(relay: Tie
         assert [counts.frames for _, _, counts in bo.everything()] == seen and max(seen, default=0) <= 10
         # Who did nothing wrong goes on.
         await ana.until(lambda: ana.received("bo", "audio").frames >= 10)
+
+
+@pytest.mark.long
+async def test_what_is_encrypted_and_announced_as_clear_is_stopped_where_the_tier_refuses_it(relay: TieredRelay) -> None:
+    async with (
+        caller(relay, SHOP, "ana", SEALED, "vp8", claims=CLEAR.encryption, attributes={}) as ana,
+        caller(relay, CLUB, "ana", SEALED, "vp8", claims=CLEAR.encryption, attributes={}) as tolerated,
+    ):
+        await ana.until(lambda: bool(notices(ana)))
+        (sentence,) = notices(ana)
+        assert "Calls of the free tier are not end-to-end encrypted" in sentence and "stopped" in sentence
+        # A tier that allows both counts it and goes on.
+        await asyncio.sleep(1)
+        assert not notices(tolerated) and 'undeclared_encryption"} 2' in await metrics(relay)
 
 
 async def test_a_tiers_bit_rate_is_kept(tmp_path: Path) -> None:
