@@ -143,7 +143,7 @@ class Terms:
             return None
         if is_encrypted:
             return f"This call of the {self.tier.name} tier is not end-to-end encrypted: encrypted messages are not sent."
-        return f"This call of the {self.tier.name} tier is end-to-end encrypted: messages that are not are not sent."
+        return f"This call of the {self.tier.name} tier is end-to-end encrypted: messages in the clear are not sent."
 
 
 def choose_terms(tier: Tier, demands: Demands) -> Terms:

@@ -121,6 +121,10 @@ class Conference:
         revoked = [session for session in sessions if not keys.holds(session.joining.key)]
         for session in revoked:
             log.info("participant removed: its API key was revoked", participant=session.sid, key=session.joining.key.key)
+            if session.listener is not None and session.hall is not None:
+                tier = session.hall.room.terms.tier.name
+                sentence = f"You are out of this call of the {tier} tier: the key that let you in was taken back."
+                session.listener.on_notice(sentence)
             session.end(LeaveReason.PARTICIPANT_REMOVED)
         return len(revoked)
 

@@ -76,7 +76,7 @@ async def test_every_refusal_reaches_the_person_in_a_sentence_that_names_the_tie
     await app.turn_on("clear", "camera")
     await app.told("clear", "Calls of the paid tier are end-to-end encrypted", "turn encryption on")
     await app.say("clear", "hello")
-    await app.told("clear", "paid tier", "messages that are not are not sent")
+    await app.told("clear", "paid tier", "messages in the clear are not sent")
 
     await app.join("sealed", "With encryption in a free call", SHOP.token("b"), passphrase=PASSPHRASE)
     await app.turn_on("sealed", "microphone")

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -64,6 +64,13 @@ async def sending(ana: Caller) -> None:
     async with asyncio.timeout(10):
         while ana.sent()[0].frames < 12:
             await asyncio.sleep(0.05)
+
+
+async def soon(holds: Callable[[], bool]) -> None:
+    """Wait for something that comes to a call that may be over."""
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.02)
 
 
 def notices(of: Caller) -> list[str]:
@@ -142,6 +149,7 @@ async def test_keys_and_tiers_are_read_anew_on_sighup(relay: TieredRelay) -> Non
         assert "sessions_ended=1" in line
         with pytest.raises(JoinError, match="PARTICIPANT_REMOVED"):
             await gone.until(lambda: False)
+        await soon(lambda: notices(gone) == ["You are out of this call of the free tier: the key that let you in was taken back."])
         assert await validated(relay, SHOP.token("x")) == (401, "The token names an API key that this server does not know.")
         status, said = await posted(relay, "/client/join", {"invite": invites.mint(SHOP.key, "r"), "name": "A"})
         assert status == 401 and "does not know" in said
@@ -187,7 +195,7 @@ async def test_only_messages_of_the_calls_kind_go_on(relay: TieredRelay) -> None
             await other.until(lambda: len(other.data) >= 2)  # noqa: B023
             assert set(other.data) == {Data("ana", KEYS_TOPIC, b"a sealed box"), Data("ana", "bot", b"right")} and len(other.data) == 2
             assert not other.bot.data_failures
-        await ana.until(lambda: notices(ana) == ["This call of the paid tier is end-to-end encrypted: messages that are not are not sent."])
+        await ana.until(lambda: notices(ana) == ["This call of the paid tier is end-to-end encrypted: messages in the clear are not sent."])
         await open_ana.until(lambda: len(notices(open_ana)) == 1)
         assert "free tier is not end-to-end encrypted: encrypted messages are not sent" in notices(open_ana)[0]
 
