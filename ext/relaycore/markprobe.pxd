@@ -49,7 +49,9 @@ ctypedef struct MarkTrack:         # one encoding
     uint8_t plain_keyframes
     uint8_t body_first             # of the frame before, behind its header
     uint32_t unjudged_packets
+    uint32_t frame_packets         # that came of the frame being put together
     uint64_t kid                   # SFrame: of the frame before
+    uint64_t highest_kid
     uint64_t ctr
     uint32_t counter_ts
     uint32_t frames_under_kid
@@ -75,3 +77,5 @@ cdef bint probe_waits(const MarkProbe* p) noexcept nogil
 # One packet with a payload, as its sender sent it first (no repair). True = go on, false = stop for ever: `reason` says why.
 cdef bint probe_packet(MarkProbe* p, Counters* c, int codec, bint is_video, int32_t encoding, const RtpHeader* h, int64_t ext_seq,
                        const FrameView* v, const uint8_t* payload, int64_t now_ns) noexcept nogil
+# A packet that was sent again: it comes when its frame is over, and is not judged; but not everything may come so.
+cdef bint probe_repair(MarkProbe* p, int32_t encoding) noexcept nogil

@@ -8,10 +8,11 @@ payloads and padding are not. What is judged, by format:
 
 LiveKit: the publisher's own SSRC and timestamp, which no clear frame ends with. SFrame: a KID that was announced and a CTR above
 that of the encoding's frame before, by no more than one sender counts in the time between; an encoding's frames leave their
-sender in the order of their CTRs, while encodings among themselves may overtake each other. As the first bytes of clear frames
+sender in the order of their CTRs, while encodings among themselves may overtake each other. A KID above all before is the next. As the first bytes of clear frames
 often are such headers, frames are good ones only when seven in a row count on, and all bad when one of these does not. 8 bad
 frames of the last 10 are a stop. So are frames that are marked while what follows the mark is plain: two keyframes in a row with VP8's or VP9's
-start code, or 32 frames in a row that begin as the codec's do (each by chance with at most 1 in 4).
+start code, or 32 frames in a row that begin as the codec's do (each by chance with at most 1 in 4). And so is most of what comes, for
+4,096 packets, as frames whose first or last packet never does, or as repairs alone.
 
 Conversely a publication declared clear is told of when most of its frames in 3 s are not its codec's, or bear a mark. It goes on.
 Catches accidents and downgrades, not clients that collude. Does not look at what is between head and tail.
@@ -40,14 +41,15 @@ cdef enum:
     LIVEKIT_KEYS = 16
     JUDGED = 0x3ff                 # the last ten verdicts
     BAD_LIMIT = 8
-    UNJUDGED_LIMIT = 4096          # packets without a frame that could be judged
+    UNJUDGED_LIMIT = 4096          # packets, repairs included, beyond what the judged frames account for
+    JUDGED_WEIGHT = 8              # a judged frame's packets account for so many others each: half of all may be lost
     PLAIN_RUN = 32
     PLAIN_KEYFRAMES = 2
     PLAIN_BYTES = 16               # the detectors look no further into a frame
     # A sender counts its encodings' and layers' frames together: at most this many at once, and 1 for so many ticks.
     CTR_STEP = 64
     CTR_TICKS_SHIFT = 5
-    KID_FRAMES = 50                # a key changes less often
+    KID_FRAMES = 50                # an earlier key comes back less often
     STEPS = 7                      # so many in a row are no chance; by then a clear stream has nearly shown eight bad frames
     CLEAR_STEPS = 4
     CLEAR_STEP = 8
@@ -208,7 +210,8 @@ cdef bint _counts_on(MarkTrack* k, uint64_t kid, uint64_t ctr, uint32_t rtp_ts) 
     if not k.has_counter:
         is_next = True
     elif kid != k.kid:
-        is_next = k.frames_under_kid >= KID_FRAMES
+        # A key that nobody has seen yet: every join makes one, and many people join at once.
+        is_next = kid > k.highest_kid or k.frames_under_kid >= KID_FRAMES
         k.frames_under_kid = 0
     elif ctr <= k.ctr:
         # What counts backwards is no sender, or one that seals two frames under one nonce.
@@ -217,6 +220,7 @@ cdef bint _counts_on(MarkTrack* k, uint64_t kid, uint64_t ctr, uint32_t rtp_ts) 
         is_next = ctr - k.ctr <= most
     k.has_counter = 1
     k.kid = kid
+    k.highest_kid = max(k.highest_kid, kid)
     k.ctr = ctr
     k.counter_ts = rtp_ts
     if k.frames_under_kid < KID_FRAMES:
@@ -321,8 +325,11 @@ cdef void _watch_clear(MarkProbe* p, Counters* c, MarkTrack* k, int64_t now_ns) 
 cdef void _judge(MarkProbe* p, Counters* c, MarkTrack* k, int64_t now_ns) noexcept nogil:
     """A frame is whole, as far as its first and its last packet go."""
     cdef Py_ssize_t body = 0
+    cdef uint32_t packets
     cdef int verdict
     k.in_frame = 0
+    packets = min(k.unjudged_packets, JUDGED_WEIGHT * k.frame_packets)
+    k.frame_packets = 0
     if p.kind == FRAMES_CLEAR:
         _watch_clear(p, c, k, now_ns)
         return
@@ -332,6 +339,7 @@ cdef void _judge(MarkProbe* p, Counters* c, MarkTrack* k, int64_t now_ns) noexce
         verdict = _judge_sframe(p, k, &k.frame, &body)
     if verdict == UNKNOWN:
         return
+    k.unjudged_packets -= packets
     if verdict != UNMARKED:
         # LiveKit leaves the beginning of all but VP9 readable, and rightly so.
         if (p.kind == FRAMES_SFRAME or k.frame.codec == CODEC_VP9) and _looks_plain(p, k, &k.frame, body):
@@ -340,7 +348,6 @@ cdef void _judge(MarkProbe* p, Counters* c, MarkTrack* k, int64_t now_ns) noexce
     k.waiting += 1
     if verdict == COUNTING:
         return
-    k.unjudged_packets = 0
     c.frames_judged += k.waiting
     if verdict == MARKED:
         c.frames_marked += k.waiting
@@ -383,6 +390,7 @@ cdef void _take_video(MarkProbe* p, Counters* c, MarkTrack* k, int codec, const 
             # Its end was not told, but nothing is between.
             _judge(p, c, k, now_ns)
         k.in_frame = 1
+        k.frame_packets = 0
         _begin_view(&k.frame, codec, h.rtp_ts, body, n)
     elif not k.in_frame:
         return
@@ -392,9 +400,22 @@ cdef void _take_video(MarkProbe* p, Counters* c, MarkTrack* k, int codec, const 
     elif not follows:
         k.frame.has_gap = 1
         k.frame.tail_bytes = 0
+    k.frame_packets += 1
     _extend_view(&k.frame, body, n)
     if v.end_of_frame or h.marker:
         _judge(p, c, k, now_ns)
+
+
+cdef inline bint _is_accounted_for(MarkProbe* p, const MarkTrack* k) noexcept nogil:
+    if p.kind != FRAMES_CLEAR and k.unjudged_packets >= UNJUDGED_LIMIT:
+        p.reason = STOP_UNMARKED
+    return p.reason == STOP_NOT
+
+
+cdef bint probe_repair(MarkProbe* p, int32_t encoding) noexcept nogil:
+    cdef MarkTrack* k = &p.tracks[encoding]
+    k.unjudged_packets += 1
+    return _is_accounted_for(p, k)
 
 
 cdef bint probe_packet(MarkProbe* p, Counters* c, int codec, bint is_video, int32_t encoding, const RtpHeader* h, int64_t ext_seq,
@@ -420,12 +441,11 @@ cdef bint probe_packet(MarkProbe* p, Counters* c, int codec, bint is_video, int3
         _take_video(p, c, k, codec, h, ext_seq, v, body, n, now_ns)
     else:
         k.next_seq = ext_seq + 1
+        k.frame_packets = 1
         _begin_view(&k.frame, codec, h.rtp_ts, body, n)
         _extend_view(&k.frame, body, n)
         _judge(p, c, k, now_ns)
-    if p.kind != FRAMES_CLEAR and k.unjudged_packets >= UNJUDGED_LIMIT:
-        p.reason = STOP_UNMARKED
-    return p.reason == STOP_NOT
+    return _is_accounted_for(p, k)
 
 
 # --- life -------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from relaycore.keyframes cimport keyframe_count
 from relaycore.halt cimport halt_receiver
 from relaycore.loudness cimport loudness_add
 from relaycore.mailbox cimport CodecEntry, EV_RECEIVER_STOPPED, EV_SPEAKING, EV_UNDECLARED_ENCRYPTION, Event
-from relaycore.markprobe cimport probe_packet, probe_waits
+from relaycore.markprobe cimport probe_packet, probe_repair, probe_waits
 from relaycore.mirrors cimport export_stop
 from relaycore.nack cimport NackTracker, nack_received
 from relaycore.overload cimport SHED_ALL, SHED_NOT, shed_judge
@@ -424,9 +424,16 @@ cdef void _stop_receiver(Engine* e, Receiver* r, int64_t now_ns) noexcept nogil:
     r.is_stop_told = _tell(e, r, EV_RECEIVER_STOPPED, r.probe.reason, now_ns)
 
 
-cdef bint _is_as_declared(Engine* e, Receiver* r, const PacketFacts* f, const uint8_t* payload, int64_t now_ns) noexcept nogil:
+cdef bint _is_as_declared(Engine* e, Receiver* r, const PacketFacts* f, const uint8_t* payload, bint is_repair, int64_t now_ns) noexcept nogil:
     """Show a packet to the receiver's probe; false = stop."""
-    if not probe_packet(r.probe, &e.counters, f.codec, r.spec.is_video, f.encoding, &f.rtp, f.ext_seq, &f.view, payload, now_ns):
+    cdef bint goes_on
+    if is_repair:
+        # No news of how its sender encrypts.
+        goes_on = probe_repair(r.probe, f.encoding)
+    else:
+        goes_on = probe_packet(r.probe, &e.counters, f.codec, r.spec.is_video, f.encoding, &f.rtp, f.ext_seq, &f.view, payload,
+                               now_ns)
+    if not goes_on:
         _stop_receiver(e, r, now_ns)
         return False
     if r.probe.is_undeclared and not r.is_undeclared_told:
@@ -497,8 +504,7 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
     if f.rtp.payload_bytes:
         _count_media(e, t, r, s, f, now_ns)
         _mark_active(e, r, s.encoding, now_ns)
-        # A repair is no news of how its sender encrypts.
-        if r.probe != NULL and s == a.stream and not _is_as_declared(e, r, f, slot.data + f.rtp.payload_offset, now_ns):
+        if r.probe != NULL and not _is_as_declared(e, r, f, slot.data + f.rtp.payload_offset, s != a.stream, now_ns):
             return
     if r.spec.is_video and _is_shed(e, r, f, now_ns):
         return

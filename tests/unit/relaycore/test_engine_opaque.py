@@ -9,7 +9,7 @@ from relaycore.exchange import WorkerExchange
 from relaycore.frameseal import sframe_header
 from relaycore.port import EventKind
 from relaycore.sansio import SansIoEngine
-from tests.support.engine import OPUS, PUBLISHER, SUBSCRIBER, VP8, Bench, rtp
+from tests.support.engine import MS, OPUS, PUBLISHER, SUBSCRIBER, VP8, Bench, rtp
 from tests.support.marks import cipher
 
 E_STATE, E_INVALID, E_UNKNOWN_STREAM = -18, -19, -16
@@ -164,6 +164,20 @@ def test_repairs_are_not_judged():
     counters = bench.snapshot()["counters"]
     assert counters["rtx_recovered"] == 80
     assert counters["frames_unmarked"] == counters["receivers_stopped"] == 0
+
+
+def test_not_everything_may_come_as_a_repair():
+    bench = opaque_video()
+    for n in range(20):
+        bench.publish(video_packet(n, mark=True))
+    for n in range(20, 5000):
+        # In order and without originals: all of it would reach the subscriber unjudged.
+        bench.publish(video_packet(n, mark=False, rtx=True))
+        bench.now_ns += 5 * MS
+        if bench.taken(EventKind.RECEIVER_STOPPED):
+            break
+    assert n == 20 + 4095
+    assert bench.snapshot()["counters"]["receivers_stopped"] == 1
 
 
 def test_padding_and_empty_packets_are_not_judged():

@@ -75,9 +75,11 @@ def test_every_other_frame_clear_is_not_enough_to_stop():
 
 
 def test_sframe_for_h264_does_not_exist():
-    probe = declared("sframe")
-    publisher = Publisher(probe, "h264")
-    assert frames_until_stopped(publisher, [(b"\0\0\1\x41" + sframe_header(0, n) + bytes(50), False) for n in range(20)]) == 8
+    # From CTR 256 on the header's first byte is that of a delimiter's NAL unit.
+    for first, front in ((0, b"\x41"), (300, b"")):
+        publisher = Publisher(declared("sframe"), "h264")
+        units = [b"\0\0\1" + front + sframe_header(0, first + n) + b"\x55" * 50 for n in range(20)]
+        assert frames_until_stopped(publisher, [(unit, False) for unit in units]) == 8
 
 
 def test_frames_that_never_can_be_judged_do_not_pass_for_ever():
@@ -92,6 +94,33 @@ def test_frames_that_never_can_be_judged_do_not_pass_for_ever():
 
 
 # --- the marks ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("codec", ["vp8", "h264", "vp9"])
+def test_a_good_frame_now_and_then_does_not_pay_for_those_that_cannot_be_judged(codec):
+    """Their last packets may well come, as repairs."""
+    publisher = Publisher(declared("livekit_gcm"), codec)
+    box = cipher("livekit_gcm", codec, ssrc=publisher.ssrc)
+    frame = b"\0\0\1\x41" + bytes(3000)
+    goes_on = True
+    for number in range(4000):
+        if number % 25 == 0:
+            goes_on = publisher.send(publisher.seal(box, frame, False))
+        else:
+            goes_on = publisher.send(frame, pick=lambda packets: packets[:-1])
+        if not goes_on:
+            break
+    assert publisher.probe.reason == "unmarked"
+    assert publisher.probe.counts["unmarked"] == 0
+
+
+def test_half_of_all_packets_may_be_lost():
+    rng = random.Random(2)
+    publisher = Publisher(declared("livekit_gcm"), "vp8", limit=300)
+    box = cipher("livekit_gcm", "vp8", ssrc=publisher.ssrc)
+    for _ in range(4000):
+        sealed = publisher.seal(box, b"\x11" + bytes(2000), False)
+        assert publisher.send(sealed, pick=lambda packets: [p for p in packets if rng.random() < 0.5])
+
 
 WRONG = {
     "no mark": lambda p: b"",
@@ -173,6 +202,17 @@ def test_keys_are_announced_in_ranges():
     assert probe.counts["unmarked"] == 1
 
 
+def test_keys_follow_each_other_quickly_when_many_join():
+    rng = random.Random(9)
+    for codec in ("opus", "vp8"):
+        publisher = Publisher(declared("sframe", 0, 200), codec)
+        head = b"\x11" if codec == "vp8" else b""
+        for kid in range(200):
+            for count in range(rng.choice((1, 2, 3, 8, 30))):
+                assert publisher.send(head + sframe_header(kid, count) + rng.randbytes(60))
+        assert publisher.probe.counts["unmarked"] == 0
+
+
 def test_encodings_share_one_key_and_one_count_and_overtake_each_other():
     probe = declared("sframe")
     rng = random.Random(4)
@@ -241,6 +281,25 @@ def test_loss_and_disorder_leave_frames_unjudged_not_bad(frame_format, codec):
         assert publisher.send(publisher.seal(box, frame, keyframe), keyframe, pick=disturb)
     assert probe.counts["unmarked"] == 0
     assert probe.counts["marked"] > 600
+
+
+@pytest.mark.parametrize(("codec", "left"), [("vp8", 3), ("vp8", 13), ("h264", 3), ("h264", 13)])
+def test_too_little_of_a_mark_behind_a_gap_says_nothing(codec, left):
+    publisher = Publisher(declared("livekit_gcm"), codec, limit=10_000)
+    box = cipher("livekit_gcm", codec, ssrc=publisher.ssrc)
+
+    def cut(packets):
+        [(seq, payload, _)] = packets
+        if codec == "h264":
+            parts = fragments(seq, payload, [40, left])
+        else:
+            parts = [(seq, payload[:-40], False), (seq + 2, b"\0" + payload[-left:], True)]
+        return [parts[0], parts[-1]]
+
+    for _ in range(30):
+        assert publisher.send(publisher.seal(box, bytes.fromhex("00000001419a") + bytes(200), False), pick=cut)
+        publisher.seq += 2
+    assert publisher.probe.counts["judged"] == 0
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
@@ -372,6 +431,15 @@ def test_other_audio_and_red_declared_clear_are_nothing_to_tell():
         block = struct.pack("!BI", 0x80 | 111, (960 << 10 | len(former)) << 0)[:1] + (960 << 10 | len(former)).to_bytes(3, "big")
         publisher.send(block + bytes([111]) + former + newest)
     assert publisher.probe.counts["unparsed"] == 0
+
+
+@pytest.mark.parametrize(("bad", "is_told"), [(1, False), (2, False), (3, True), (4, True)])
+def test_most_frames_must_be_none_of_the_codecs(bad, is_told):
+    publisher = Publisher(Probe("clear"), "vp9")
+    for number in range(300):
+        publisher.send((b"\x00" if number % 5 < bad else b"\x86") + bytes(200))
+    assert publisher.probe.is_undeclared is is_told
+    assert publisher.probe.counts["unparsed"] == 60 * bad
 
 
 def test_silence_between_frames_is_no_time_of_bad_ones():
