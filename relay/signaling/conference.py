@@ -24,6 +24,7 @@ from relay.sdp import CodecPolicy, LocalTransport
 from relay.session import Certificate
 from relay.signaling.hall import Hall
 from relay.signaling.keyring import Keyring
+from relay.signaling.ratings import Ratings
 from relay.signaling.session import Joining, Session, SessionListener
 from relay.signaling.tasks import Tasks
 from relay.signaling.transports import TransportDriver, handshake_pool
@@ -62,10 +63,12 @@ class Conference:
         self._directory = Directory(limits.rooms_per_customer, limits.empty_room_s, limits.departed_room_s)
         self._halls: dict[RoomKey, Hall] = {}
         self._janitor: asyncio.Task[None] | None = None
+        self._rater: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to look after rooms."""
         self._janitor = self.tasks.spawn(self._look_after_rooms(), "janitor")
+        self._rater = self.tasks.spawn(Ratings(self).run(), "ratings")
 
     async def prepare(self, joining: Joining) -> Session:
         """Return a session whose transports exist.   Errors: Refused, PlaneError."""
@@ -132,6 +135,11 @@ class Conference:
         """Count something of a client that was refused, stopped or dropped."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
 
+    @property
+    def halls(self) -> tuple[Hall, ...]:
+        """The open rooms."""
+        return tuple(self._halls.values())
+
     def find(self, room: RoomKey) -> Hall | None:
         """Return the open room of that full name."""
         return self._halls.get(room)
@@ -168,8 +176,9 @@ class Conference:
 
     async def stop(self) -> None:
         """Give everything back. Call `drain` first."""
-        if self._janitor is not None:
-            self._janitor.cancel()
+        for task in (self._janitor, self._rater):
+            if task is not None:
+                task.cancel()
         await self.tasks.wait()
         for hall in self._halls.values():
             hall.close()

@@ -15,6 +15,7 @@ from relay.errors import VeilError
 from relay.log import get_logger
 from relay.policy.terms import NO_DEMANDS, Demands
 from relay.policy.tiers import RoomKey, least
+from relay.quality.connection import Rating
 from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.signaling.channels import DataPipe
@@ -66,6 +67,9 @@ class SessionListener(Protocol):
 
     def on_speakers(self, changes: Sequence[Speaker]) -> None:
         """Somebody whom this participant hears, or itself, began or stopped to speak or changed in loudness."""
+
+    def on_ratings(self, ratings: Mapping[str, Rating]) -> None:
+        """The connections of these participants, by sid, are rated anew."""
 
     def on_data(self, label: str, data: bytes) -> None:
         """The participant sent a data channel message."""

@@ -121,6 +121,11 @@ class SubscriberSide:
         if view is not None and view.egress is not None:
             self._command(self._plane.select_encoding(view.egress, encoding))
 
+    @property
+    def egresses(self) -> list[int]:
+        """What is forwarded to this participant, by number in the data plane."""
+        return [view.egress for view in self._views.values() if view.egress is not None]
+
     def answered(self, number: int, sdp: str) -> None:
         """Take the answer to the outstanding offer. Native clients send number 0, so there is only one it can mean."""
         if self._answered is None or self._answered.done() or number not in (0, self._number):

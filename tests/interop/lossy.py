@@ -52,6 +52,8 @@ class Call:
     nacks: int
     plis: int
     proxy: dict[str, Any]
+    # What the viewer was told of both connections, by identity, in order.
+    qualities: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -112,7 +114,8 @@ async def call(seed: int, *, seconds: float = SECONDS, loss: float = LOSS, rtt_s
         if not await until(is_warm, CONNECT_S):
             raise RuntimeError(f"seed {seed}: {(await subscriber.state()).of('one').frames_decoded} frames in {CONNECT_S} s")
         found = await measured(publisher, subscriber, seconds)
-        return Call(seed=seed, **found, proxy=await proxy.stats())
+        told = tuple(f"{s.identity} {s.detail}" for s in (await subscriber.state()).seen if s.what == "quality")
+        return Call(seed=seed, **found, proxy=await proxy.stats(), qualities=told)
 
 
 async def measured(publisher: LiveKitJs, subscriber: LiveKitJs, seconds: float) -> dict[str, Any]:

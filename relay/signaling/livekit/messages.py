@@ -9,6 +9,7 @@ from livekit.protocol import models, rtc
 
 from relay.policy.tiers import VIDEO_CODECS
 from relay.quality.choice import Quality, Wanted
+from relay.quality.connection import Rating
 from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.rooms.permissions import Audience, AudienceRule, Permission, Source
@@ -69,6 +70,15 @@ def speakers(changes: Iterable[Speaker]) -> Response:
     """Who began or stopped to speak, or speaks louder or quieter."""
     infos = [models.SpeakerInfo(sid=change.sid, level=change.level, active=change.active) for change in changes]
     return Response(speakers_changed=rtc.SpeakersChanged(speakers=infos))
+
+
+def connection_quality(ratings: Mapping[str, Rating]) -> Response:
+    """How good the connections of these participants are, by sid."""
+    infos = [
+        rtc.ConnectionQualityInfo(participant_sid=sid, quality=int(rating.quality), score=rating.score)  # type: ignore[arg-type]
+        for sid, rating in ratings.items()
+    ]
+    return Response(connection_quality=rtc.ConnectionQualityUpdate(updates=infos))
 
 
 def room_info(room: Room) -> models.Room:

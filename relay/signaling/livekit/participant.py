@@ -16,6 +16,7 @@ from relay.clock import wall_ms, wall_s
 from relay.errors import Refused, VeilError
 from relay.ids import new_sid
 from relay.log import get_logger
+from relay.quality.connection import Rating
 from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import LeaveReason
 from relay.rooms.intents import Intent
@@ -112,6 +113,10 @@ class LivekitParticipant:
     def on_speakers(self, changes: Sequence[Speaker]) -> None:
         """Tell who speaks now."""
         self._put(messages.speakers(changes))
+
+    def on_ratings(self, ratings: Mapping[str, Rating]) -> None:
+        """Tell how good connections are."""
+        self._put(messages.connection_quality(ratings))
 
     def on_first_subscriber(self, track_sid: str) -> None:
         """Tell the publisher; native clients wait for it."""

@@ -28,6 +28,7 @@ const client = {
     room.on(RoomEvent.TrackMuted, (pub, p) => this.note('muted', p.identity, pub.kind));
     room.on(RoomEvent.TrackUnmuted, (pub, p) => this.note('unmuted', p.identity, pub.kind));
     room.on(RoomEvent.DataReceived, (payload, p) => this.note('data', p?.identity, new TextDecoder().decode(payload)));
+    room.on(RoomEvent.ConnectionQualityChanged, (quality, p) => this.note('quality', p.identity, quality));
     room.on(RoomEvent.Reconnecting, () => this.note('reconnecting', ''));
     room.on(RoomEvent.Disconnected, (reason) => this.note('disconnected', '', String(reason)));
     room.on(RoomEvent.TrackSubscriptionFailed, (sid, p) => this.note('subscription failed', p?.identity, sid));
