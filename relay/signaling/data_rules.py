@@ -19,6 +19,10 @@ MAX_KEYS_BYTES = 65_536
 # An epoch of group keys is at most one message in 2 s, a publication's announcement one in its life.
 KEYS_PER_S = 10
 KEYS_BURST = 50
+# A file in pieces of 15 kB at 50 Mbit/s is 416 a second. Each message is some work for every one who gets it, on the loop that all
+# calls share, and a packet holds dozens of small ones, so that a limit of bits alone does not bound it.
+MESSAGES_PER_S = 1000
+MESSAGES_BURST = 5000
 NS_PER_S = 1_000_000_000
 MAX_KID = (1 << 64) - 1
 
@@ -74,7 +78,17 @@ class DataRules:
     def __init__(self, session: "Session") -> None:
         self._session = session
         self._keys_rate = Rate(KEYS_PER_S, KEYS_BURST)
-        self._was_told = False
+        self._rate = Rate(MESSAGES_PER_S, MESSAGES_BURST)
+        self._told: set[str] = set()
+
+    def admits_one_more(self) -> bool:
+        """True while its sender keeps to the rate; asked before anything is read in a message."""
+        hall = self._session.hall
+        if self._rate.take(monotonic_ns()) or hall is None:
+            return True
+        tier = hall.room.terms.tier.name
+        self._tell(f"In calls of the {tier} tier a participant sends {MESSAGES_PER_S} messages a second at most.")
+        return False
 
     def refusal(self, *, is_encrypted: bool, keys: bytes | None) -> str | None:
         """Return the reason (a counter's name) for which this message goes to nobody, None when it goes on.
@@ -87,10 +101,14 @@ class DataRules:
         sentence = hall.room.terms.data_refusal(is_encrypted=is_encrypted) if hall is not None else None
         if sentence is None:
             return None
-        if not self._was_told and self._session.listener is not None:
-            self._was_told = True
-            self._session.listener.on_notice(sentence)
+        self._tell(sentence)
         return "data_encrypted" if is_encrypted else "data_clear"
+
+    def _tell(self, sentence: str) -> None:
+        """Tell the sender, once."""
+        if sentence not in self._told and self._session.listener is not None:
+            self._told.add(sentence)
+            self._session.listener.on_notice(sentence)
 
     def _keys_refusal(self, payload: bytes) -> str | None:
         if len(payload) > MAX_KEYS_BYTES:

@@ -147,6 +147,9 @@ class LivekitParticipant:
         """Pass a data packet on to whom it names. Labels we do not know are accepted and lead nowhere."""
         if label not in (data.RELIABLE, data.LOSSY) or self._hall is None:
             return
+        if not self.session.data_rules.admits_one_more():
+            self.refuse("data_rate")
+            return
         me = self.session.endpoint
         stamped = data.stamp(
             message,

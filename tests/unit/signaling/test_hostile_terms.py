@@ -3,13 +3,14 @@
 import asyncio
 import dataclasses
 import re
+import time
 
 import pytest
 from livekit.protocol import models, rtc
 
 from relay.policy.tiers import RoomKey
 from relay.server import Server
-from relay.signaling.data_rules import KEYS_BURST, KEYS_TOPIC
+from relay.signaling.data_rules import KEYS_BURST, KEYS_TOPIC, MESSAGES_BURST, MESSAGES_PER_S
 from relay.signaling.livekit.data import RELIABLE
 from relay.signaling.session import Session
 from tests.support.local_relay import API_KEYS, OTHER_SECRET, PAID_SECRET, settings, token
@@ -134,6 +135,23 @@ async def test_keys_are_announced_for_own_tracks_alone_and_not_without_end(conne
         announce(mine, announcement)
     assert refusals["keys_rate"] >= 8 * KEYS_BURST
     assert len(mine.endpoint.publications[sid].key_ranges) <= 32
+
+
+async def test_a_flood_of_small_messages_is_cut_to_a_rate_and_told_once(connect, relay: Server, monkeypatch) -> None:
+    ana, bo = await connect("ana"), await connect("bo")
+    mine, theirs = session_of(relay, ana.sid), session_of(relay, bo.sid)
+    got, told = [], []
+    monkeypatch.setattr(theirs, "send_data", lambda label, payload: got.append(payload))
+    monkeypatch.setattr(mine, "send_data", lambda label, payload: told.append(payload))
+    message = models.DataPacket(user=models.UserPacket(payload=b"x")).SerializeToString()
+    begun = time.monotonic()
+    for _ in range(3 * MESSAGES_BURST):
+        mine.listener.on_data(RELIABLE, message)
+    most = MESSAGES_BURST + MESSAGES_PER_S * (time.monotonic() - begun) + 1
+    assert MESSAGES_BURST - 1 <= len(got) <= most
+    assert relay.conference.refusals["data_rate"] == 3 * MESSAGES_BURST - len(got)
+    (notice,) = told
+    assert b"open tier a participant sends 1000 messages a second at most." in notice
 
 
 async def test_who_rejoins_or_evicts_finds_the_terms_of_the_call(connect, relay: Server) -> None:
