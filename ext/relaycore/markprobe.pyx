@@ -528,6 +528,12 @@ cdef class Probe:
                                   &self._structure, &v))
         return probe_packet(self._probe, &self._counters, codec, is_video, encoding, &h, ext_seq, &v, &payload[0], now_ns)
 
+    def repair(self, int encoding=0) -> bool:
+        """Count a packet that was sent again; true = go on."""
+        if not 0 <= encoding < MARK_ENCODINGS:
+            raise ValueError("encoding")
+        return probe_repair(self._probe, encoding)
+
     @property
     def waits(self) -> bool:
         return probe_waits(self._probe)
