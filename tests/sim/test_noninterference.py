@@ -67,8 +67,8 @@ PEEKS = {
     ),
     "the probe's look beyond the mark": (
         "markprobe",
-        "    k.unjudged_packets += 1\n",
-        "    k.unjudged_packets += 1\n    c.frames_unmarked += payload[h.payload_bytes // 2] & 1\n",
+        "    if ext_seq < k.next_seq:\n",
+        "    c.frames_unmarked += payload[h.payload_bytes // 2] & 1\n    if ext_seq < k.next_seq:\n",
     ),
 }
 
