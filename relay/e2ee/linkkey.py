@@ -1,7 +1,8 @@
 """Keys out of an invite link's fragment, which browsers never send to a server.
 
 `#key=<base64url of 32 random bytes>`: everybody with the link can derive every publication's key, so it keeps the relay out and
-says nothing about who among those with the link sent a frame. One key per publication, because a base key is one sender's.
+says nothing about who among those with the link sent a frame. One key per publication, because a base key is one sender's;
+and a KID by chance, because identities and sids are the relay's to choose: it could give two publications one name.
 """
 
 import base64
@@ -12,7 +13,9 @@ from urllib.parse import parse_qs, quote
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-LINK_KEY_BYTES, BASE_KEY_BYTES = 32, 16
+from relay.e2ee.sframe import FrameKey, Opener
+
+LINK_KEY_BYTES, BASE_KEY_BYTES, KID_BYTES = 32, 16, 5
 LABEL, DATA_LABEL = b"Veil link key 1\0", b"Veil data key 1\0"
 
 
@@ -56,6 +59,25 @@ def read_fragment(text: str) -> bytes | str | None:
 def publication_key(link_key: bytes, identity: str, track_sid: str) -> bytes:
     """Return the SFrame base key of one publication."""
     return _derive(link_key, LABEL + identity.encode() + b"\0" + track_sid.encode())
+
+
+def new_kid() -> int:
+    """Return the key id under which a publication's frames are sealed, once. Keys and nonces come from it too."""
+    return secrets.randbits(8 * KID_BYTES)
+
+
+class LinkOpener(Opener):
+    """Opens one publication's frames: those of the first KID under which one opens.
+
+    Later ones could be recorded frames of a publication that had the same name.
+    """
+
+    def __init__(self, link_key: bytes, identity: str, track_sid: str) -> None:
+        super().__init__(limit=1)
+        self._base_key = publication_key(link_key, identity, track_sid)
+
+    def _look_ahead(self, kid: int) -> FrameKey | None:
+        return None if self._keys else FrameKey(self._base_key, kid)
 
 
 def data_key(link_key: bytes, identity: str) -> bytes:

@@ -6,7 +6,7 @@ Receivers follow only forward and only under a frame that opens, so a forged num
 derivations.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.e2ee.sframe import DEFAULT_SUITE, FrameKey, Opener, ratchet
 
@@ -34,7 +34,7 @@ class SenderKid:
 class SenderKey:
     """One rung: what a sender seals under, and what it tells who may listen from here on."""
 
-    base_key: bytes
+    base_key: bytes = field(repr=False)
     generation: int
     step: int = 0
     ratchet_bits: int = 8
@@ -68,7 +68,10 @@ class FollowingOpener(Opener):
         self._rungs: dict[int, SenderKey] = {}
 
     def follow(self, key: SenderKey) -> None:
-        """Take a generation's first key, or a rung of it that was given to us."""
+        """Take a generation's first key, or a rung of it that was given to us. One that was passed already changes nothing."""
+        known = self._rungs.get(key.generation)
+        if known is not None and key.step < known.step and key.ratcheted(known.step - key.step) == known:
+            return
         self._rungs.pop(key.generation, None)
         self._rungs[key.generation] = key
         while len(self._rungs) > self._limit:

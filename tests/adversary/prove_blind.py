@@ -70,7 +70,7 @@ def add_keys(needles: Needles, format_: Format, caller: Caller) -> None:
         needles.add_key("link key", format_.link_key)
         for sent in caller.sent():
             base = linkkey.publication_key(format_.link_key, "ana", sent.track_sid)
-            key, salt = sframe.derive(base, LinkKey.KID)
+            key, salt = sframe.derive(base, format_.kids[sent.track_sid])
             needles.add_key("base key", base)
             needles.add_aes_key("frame key", key)
             needles.add_key("frame salt", salt)

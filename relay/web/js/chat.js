@@ -7,12 +7,15 @@ const TOPICS = ["chat", "lk-chat-topic"];
 // The relay's own word; it lets no participant write on this topic.
 const NOTICE_TOPIC = "veil.notice";
 const MAX_KEPT = 500;
+// A relay that sends a sealed message again cannot make it another one.
+const MAX_SEEN = 10_000;
 
 export class Chat {
   #store;
   #send;
   #sequence = 0;
   #lastSequence = new Map();
+  #seen = new Set(); // IVs of sealed messages
   #turn = Promise.resolve(); // Sealing takes a moment; messages keep their order.
   onNotice = () => {}; // Called with what the relay has to say to this person.
   e2ee = null; // Of the present connection; with its secret, every message is sealed.
@@ -47,8 +50,14 @@ export class Chat {
     const { e2ee } = this;
     this.#turn = this.#turn.then(async () => {
       if (packet.encrypted) {
+        const iv = packet.encrypted.iv.join();
         const payload = await e2ee?.openData(packet.participantIdentity, packet.encrypted);
-        Object.assign(packet, payload ? decodePayload(payload) : {});
+        const content = payload && decodePayload(payload);
+        // What stands beside a sealed message in clear is nobody's but the relay's.
+        if (!content || this.#seen.has(iv)) return;
+        this.#seen.add(iv);
+        if (this.#seen.size > MAX_SEEN) this.#seen.delete(this.#seen.values().next().value);
+        Object.assign(packet, content);
       } else if (e2ee?.isOn) {
         // In an encrypted call a clear message may be the relay's own.
         return;

@@ -1,5 +1,7 @@
 /** What went wrong, in words that say what to do about it. */
 
+import { CannotEncrypt } from "./e2ee/errors.js";
+
 /** The server answered and said no. `status` is HTTP's, 0 where the refusal came inside the protocol. */
 export class SignalRefused extends Error {
   constructor(code, status, sentence = "", reason = "") {
@@ -21,6 +23,12 @@ export class MediaUnreachable extends Error {}
 
 /** Return {title, text} for a failed attempt to join. */
 export function joinProblem(error) {
+  if (error instanceof CannotEncrypt) {
+    return {
+      title: "This browser cannot encrypt calls",
+      text: "What you send would be readable for the server, so you were not let in. Update the browser, or use another one.",
+    };
+  }
   if (error instanceof MediaUnreachable) {
     return {
       title: "Audio and video cannot get through",

@@ -89,6 +89,6 @@ function linkOf({ invite, room: name, secret }) {
 }
 
 window.addEventListener("hashchange", () => {
-  if (store.state.screen !== "call") enter();
+  if (store.state.screen !== "call" && !store.state.isJoining) enter();
 });
 await enter();

@@ -31,6 +31,7 @@ export class Room {
   #publisher = null;
   #subscriber = null;
   #e2ee = null;
+  #secret = null; // Of this stay, whatever the address says meanwhile.
   #connectTimer;
   #disconnectTimers = new Map();
   #speakingTimer;
@@ -60,6 +61,7 @@ export class Room {
     this.#failures = 0;
     this.#wasConnected = false;
     this.#token = "";
+    this.#secret = this.#store.state.secret;
     this.#store.update({ isJoining: true, joinProblem: null, connection: "connecting", hasLeaked: false });
     try {
       await this.#connect();
@@ -108,7 +110,7 @@ export class Room {
       isSealed: false,
     });
     this.#onParticipants([join.participant, ...(join.otherParticipants ?? [])]);
-    const e2ee = (this.#e2ee = this.chat.e2ee = new E2ee(this.#store.state.secret, {
+    const e2ee = (this.#e2ee = this.chat.e2ee = new E2ee(this.#secret, {
       onLock: (sid, lock) => run === this.#run && this.#onLock(sid, lock),
       onSealed: (isSealed) => run === this.#run && this.#onSealed(isSealed),
       onLeak: (cid) => run === this.#run && this.#onLeak(cid),

@@ -11,7 +11,7 @@ const SEEN = [
   "Names, and which tracks there are.",
 ];
 const LIMITS = [
-  "The server can always delay or drop what it carries.",
+  "The server can always delay or drop what it carries, or play it back later. Whose name stands on a tile is its word.",
   "Everybody with the key can record the call, or pass the key on. It does not say who of them sent a frame.",
   "This page came from a server. If it were changed, it could do anything.",
 ];
@@ -25,11 +25,11 @@ const STATES = {
 /** Return what renders the panel and the chip that opens it. */
 export function securityPanel() {
   let shown;
-  return ({ secret, isSealed, hasLeaked, microphone, camera }) => {
+  return ({ secret, isSealed, hasLeaked, microphone, camera, screenShare }) => {
     const format = secret?.format ?? "";
     const what = hasLeaked ? "leaked" : format;
     // Who sends nothing has nothing that could have gone out in clear.
-    const isProven = Boolean(format) && !hasLeaked && (isSealed || (!microphone.on && !camera.on));
+    const isProven = Boolean(format) && !hasLeaked && (isSealed || (!microphone.on && !camera.on && !screenShare.on));
     const word = isProven ? "Encrypted" : hasLeaked ? "Encryption failed" : format ? "Checking encryption…" : "Not end-to-end encrypted";
     setText(byId("call-security-text"), word);
     byId("call-security").classList.toggle("is-sealed", isProven);

@@ -94,25 +94,22 @@ class Passphrase(_Clear):
 
 
 class LinkKey(_Clear):
-    """SFrame under an invite link's key: a base key for each publication, one generation."""
+    """SFrame under an invite link's key: a base key and a KID for each publication."""
 
     encryption = models.Encryption.CUSTOM
     attributes = {"veil.e2ee_profile": "shared-passphrase", "veil.frame_format": "sframe"}
-    KID = 0
 
     def __init__(self, link_key: bytes | None = None) -> None:
         self.link_key = link_key or secrets.token_bytes(linkkey.LINK_KEY_BYTES)
-
-    def _key(self, identity: str, track_sid: str) -> sframe.FrameKey:
-        return sframe.FrameKey(linkkey.publication_key(self.link_key, identity, track_sid), self.KID)
+        self.kids: dict[str, int] = {}
 
     def seal(self, identity: str, track_sid: str, codec: str, ssrc: int) -> Seal:
-        sealer = sframe.Sealer(self._key(identity, track_sid))
+        kid = self.kids[track_sid] = linkkey.new_kid()
+        sealer = sframe.Sealer(sframe.FrameKey(linkkey.publication_key(self.link_key, identity, track_sid), kid))
         return lambda frame, _rtp_ts, is_keyframe: framing.seal(sealer, codec, frame, is_keyframe=is_keyframe)
 
     def open(self, identity: str, track_sid: str, codec: str) -> Open:
-        opener = sframe.Opener()
-        opener.add(self._key(identity, track_sid))
+        opener = linkkey.LinkOpener(self.link_key, identity, track_sid)
         return lambda sealed: framing.open_frame(opener, codec, sealed)
 
     def seal_data(self, identity: str, packet: models.DataPacket) -> models.DataPacket:
@@ -122,7 +119,7 @@ class LinkKey(_Clear):
         return open_packet(LinkDataKeys(self.link_key, packet.participant_identity), packet)
 
     def announcement(self, track_sid: str) -> bytes:
-        return json.dumps({"track_sid": track_sid, "kids": [self.KID, self.KID]}).encode()
+        return json.dumps({"track_sid": track_sid, "kids": [self.kids[track_sid]] * 2}).encode()
 
     def split(self, codec: str, frame: bytes) -> list[bytes]:
         return sealed_obu_frames(frame) if codec == "av1" else [frame]

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.e2ee import linkkey
+from relay.e2ee import linkkey, sframe
+from relay.e2ee.errors import NotAuthentic, UnknownKey
 
 KEY = bytes(range(32))
 
@@ -60,3 +61,23 @@ def test_data_packets_have_a_key_of_their_own():
 
 def test_an_empty_passphrase_is_none():
     assert linkkey.read_fragment("#passphrase=") is None
+
+
+def test_two_publications_with_one_name_have_no_nonce_in_common():
+    """The relay gives identities and sids, and could give them twice."""
+    kids = {linkkey.new_kid() for _ in range(1000)}
+    assert len(kids) == 1000 and max(kids) < 1 << 40
+    base = linkkey.publication_key(KEY, "ana", "TR_1")
+    assert len({sframe.derive(base, kid) for kid in kids}) == 1000
+
+
+def test_a_publication_is_opened_under_the_first_kid_that_fits_alone():
+    base, opener = linkkey.publication_key(KEY, "ana", "TR_1"), linkkey.LinkOpener(KEY, "ana", "TR_1")
+    forged, now, recorded = (sframe.Sealer(sframe.FrameKey(k, kid)) for k, kid in ((bytes(16), 1 << 63), (base, 5), (base, 6)))
+    with pytest.raises(NotAuthentic):
+        opener.open(forged.seal(b"frame"))
+    assert opener.open(now.seal(b"frame")) == b"frame"
+    with pytest.raises(UnknownKey):
+        opener.open(recorded.seal(b"frame"))
+    again = now.seal(b"frame")
+    assert opener.open(again) == b"frame" and opener.open(again) is None

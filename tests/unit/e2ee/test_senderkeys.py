@@ -99,3 +99,19 @@ def test_an_opener_that_does_not_follow_says_which_key_it_lacks():
     with pytest.raises(UnknownKey) as found:
         opener.open(sealed(FIRST.ratcheted()))
     assert found.value.number == 0x301
+
+
+def test_a_key_that_is_given_again_does_not_lead_back():
+    opener = following()
+    late = sealed(FIRST)
+    assert opener.open(late) == b"frame"
+    for step in range(1, 17):
+        opener.open(sealed(FIRST.ratcheted(step)))
+    opener.follow(FIRST)
+    with pytest.raises(UnknownKey):
+        opener.open(late)
+    assert opener.open(sealed(FIRST.ratcheted(17))) == b"frame"
+
+
+def test_a_key_is_not_written_into_logs():
+    assert "base_key" not in repr(FIRST) and repr(FIRST.base_key) not in repr(FIRST)

@@ -6,13 +6,13 @@
  * receiver came to be, and a track counts as locked only once as many frames were sealed as the browser says it encoded.
  */
 
-import { linkDataKey, passphraseKey } from "./keys.js";
+import { CannotEncrypt } from "./errors.js";
+import { linkDataKey, newKid, passphraseKey } from "./keys.js";
 
 const CHECK_MS = 1_000;
 // Frames under way between encoder and transform.
 const MAX_UNSEALED = 30;
 const FAILURES = 10;
-const KID = 0;
 const ENCRYPTION = { livekit_gcm: "GCM", sframe: "CUSTOM" };
 const DATA_TYPE = { livekit_gcm: 1, sframe: 2 };
 export const KEYS_TOPIC = "veil.keys";
@@ -23,18 +23,21 @@ export class E2ee {
   #onLock;
   #onSealed;
   #onLeak;
-  #senders = new Map(); // cid → {sender, behind}
+  #senders = new Map(); // cid → {sender, id, hasBegun, behind}
   #counts = new Map(); // id → the worker's last report
   #trackByReceiver = new Map(); // id → track sid
+  #idOfReceiver = new WeakMap();
   #count = 0;
   #timer;
   #dataKeys = new Map();
 
   /**
    * `onLock(trackSid, lock)`: how others' frames open: "locked", "missing", "mismatch". `onSealed(isSealed)`: whether everything
-   * this browser encodes is seen to be sealed. `onLeak(cid)`: frames went past the transform.
+   * this browser encodes is seen to be sealed. `onLeak(cid)`: frames went past the transform.   Throws: CannotEncrypt.
    */
   constructor(secret, { onLock, onSealed, onLeak }) {
+    // Before anything is added to a connection, on which it would go out in clear.
+    if (secret && !("RTCRtpScriptTransform" in globalThis)) throw new CannotEncrypt();
     this.#secret = secret;
     this.#onLock = onLock;
     this.#onSealed = onSealed;
@@ -63,31 +66,39 @@ export class E2ee {
   /** Seal what a sender sends. In the task that made it. */
   protect(sender, cid) {
     if (!this.isOn) return;
-    this.#senders.set(cid, { sender, behind: 0 });
-    sender.transform = new RTCRtpScriptTransform(this.#worker, { id: cid, direction: "send" });
+    this.#forget(this.#senders.get(cid)?.id);
+    // An id of its own: a track that is sent again is counted from the beginning.
+    const id = `out-${++this.#count}`;
+    this.#senders.set(cid, { sender, id, hasBegun: false, behind: 0 });
+    sender.transform = new RTCRtpScriptTransform(this.#worker, { id, direction: "send" });
   }
 
   /** The relay knows the track: frames may be sealed. Returns what to tell everybody first, null for nothing. */
   begin(cid, identity, trackSid) {
     const known = this.#senders.get(cid);
-    if (!known) return null;
-    this.#worker.postMessage({ type: "stream", id: cid, identity, trackSid });
+    if (!known || known.hasBegun) return null;
+    known.hasBegun = true;
+    const kid = newKid();
+    this.#worker.postMessage({ type: "stream", id: known.id, identity, trackSid, kid });
     if (this.#secret.format !== "sframe") return null;
-    const payload = new TextEncoder().encode(JSON.stringify({ track_sid: trackSid, kids: [KID, KID] }));
+    const payload = new TextEncoder().encode(JSON.stringify({ track_sid: trackSid, kids: [kid, kid] }));
     return { kind: "RELIABLE", user: { topic: KEYS_TOPIC, payload } };
   }
 
   /** Tell the codec of everything sent; Firefox does not write it into frames. */
   negotiated() {
-    for (const [cid, { sender }] of this.#senders) {
+    for (const { sender, id } of this.#senders.values()) {
       const codec = sender.getParameters().codecs?.[0]?.mimeType;
-      if (codec) this.#worker.postMessage({ type: "stream", id: cid, codec });
+      if (codec) this.#worker.postMessage({ type: "stream", id, codec });
     }
   }
 
   /** Open what a receiver receives. In the task of its `track` event. */
   unlock(receiver, { identity, trackSid, codec }) {
+    // A section of the connection is used again for another track.
+    this.#forget(this.#idOfReceiver.get(receiver));
     const id = `in-${++this.#count}`;
+    this.#idOfReceiver.set(receiver, id);
     this.#trackByReceiver.set(id, trackSid);
     this.#worker.postMessage({ type: "stream", id, identity, trackSid, codec });
     receiver.transform = new RTCRtpScriptTransform(this.#worker, { id, direction: "receive" });
@@ -117,6 +128,13 @@ export class E2ee {
     this.#worker.terminate();
   }
 
+  #forget(id) {
+    if (!id) return;
+    this.#worker.postMessage({ type: "forget", id });
+    this.#counts.delete(id);
+    this.#trackByReceiver.delete(id);
+  }
+
   #dataKey(identity) {
     const { format, key, passphrase } = this.#secret;
     const name = format === "sframe" ? identity : "";
@@ -141,7 +159,7 @@ export class E2ee {
     if (!this.#senders.size) return;
     let isSealed = true;
     for (const [cid, known] of this.#senders) {
-      const { done = 0, dropped = 0, failed = 0 } = this.#counts.get(cid) ?? {};
+      const { done = 0, dropped = 0, failed = 0 } = this.#counts.get(known.id) ?? {};
       let encoded = 0;
       for (const report of (await known.sender.getStats()).values()) {
         if (report.type === "outbound-rtp") encoded += report.framesEncoded ?? report.packetsSent ?? 0;
@@ -154,6 +172,6 @@ export class E2ee {
       // A track that is off encodes nothing, and has nothing to prove.
       if (known.behind || (encoded > MAX_UNSEALED && !done)) isSealed = false;
     }
-    this.#onSealed(isSealed && [...this.#senders.keys()].some((cid) => this.#counts.get(cid)?.done));
+    this.#onSealed(isSealed && [...this.#senders.values()].some(({ id }) => this.#counts.get(id)?.done));
   }
 }

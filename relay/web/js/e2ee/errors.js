@@ -5,3 +5,6 @@ export class FrameError extends Error {
     this.reason = reason;
   }
 }
+
+/** This browser has no transform of encoded frames, so nothing could be sealed. */
+export class CannotEncrypt extends Error {}

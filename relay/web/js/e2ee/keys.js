@@ -11,6 +11,8 @@ const LIVEKIT_SALT = encoder.encode("LKFrameEncryptionKey");
 const LIVEKIT_ITERATIONS = 100_000;
 const LINK_KEY_BYTES = 32;
 const SUITE = 4; // AES_128_GCM_SHA256_128 (RFC 9605 section 4.5)
+// 40 bits: short enough that a relay's fail-closed checks see past the header.
+const KID_BYTES = 5;
 
 /** What is shared is not whole: {title, text} of errors.js is made of it. */
 export class BadSecret extends Error {}
@@ -36,6 +38,14 @@ export function newSecret() {
 /** Return what a link to the call carries of a secret, as [name, value] for its fragment. */
 export function secretField({ format, key, passphrase }) {
   return format === "sframe" ? ["key", toBase64Url(key)] : ["passphrase", passphrase];
+}
+
+/**
+ * Return a key id for a publication. The relay chooses identities and track sids, so it can give two publications, or one before
+ * and after a new connection, the same base key. Keys and nonces are made of the KID too, which nobody chooses.
+ */
+export function newKid() {
+  return crypto.getRandomValues(new Uint8Array(KID_BYTES)).reduce((kid, byte) => kid * 256 + byte, 0);
 }
 
 /** Return LiveKit's key of a passphrase.   Spec: LIVEKIT section 4.2. */

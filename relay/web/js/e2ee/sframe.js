@@ -43,7 +43,33 @@ export function parseHeader(bytes) {
   return { kid: values[0], ctr: values[1], size: at };
 }
 
-/** One publication's frames, in either direction. `codec` is given per frame, since browsers may change it. */
+/**
+ * One publication's frames as they come. Its sender has one KID; the first under which a frame opens is it, and later ones are
+ * not looked for: they could be recorded frames of a publication that had the same name.
+ */
+export class SframeOpener {
+  #keysOf;
+  #cipher = null;
+  #candidate = null; // {kid, cipher}: under which nothing opened yet
+
+  /** `keysOf(kid)` is a promise of {key, salt}. */
+  constructor(keysOf) {
+    this.#keysOf = keysOf;
+  }
+
+  /** Return the frame, null when it came before.   Throws: FrameError. */
+  async open(codec, frame) {
+    if (this.#cipher) return this.#cipher.open(codec, frame);
+    const { kid } = parseHeader(bodyOf(codec, frame));
+    if (this.#candidate?.kid !== kid) this.#candidate = { kid, cipher: new SframeCipher(await this.#keysOf(kid), kid) };
+    const { cipher } = this.#candidate;
+    const opened = await cipher.open(codec, frame);
+    this.#cipher = cipher;
+    return opened;
+  }
+}
+
+/** One publication's frames under one KID, in either direction. `codec` is given per frame, since browsers may change it. */
 export class SframeCipher {
   #kid;
   #key;
@@ -75,7 +101,7 @@ export class SframeCipher {
   /** Return the frame, null when it came before.   Throws: FrameError. */
   async open(codec, frame) {
     const clear = codec === "vp8" ? 1 : 0;
-    const body = codec === "av1" ? obuFrame(frame) : frame.subarray(clear);
+    const body = bodyOf(codec, frame);
     const { kid, ctr, size } = parseHeader(body);
     if (kid !== this.#kid) throw new FrameError("missing");
     if (body.length < size + TAG_BYTES) throw new FrameError("malformed");
@@ -114,6 +140,11 @@ export class SframeCipher {
     for (let at = 11; ctr; at--, ctr >>= 8n) nonce[at] ^= Number(ctr & 255n);
     return nonce;
   }
+}
+
+/** Return what of an encoded frame is SFrame's.   Throws: FrameError. */
+function bodyOf(codec, frame) {
+  return codec === "av1" ? obuFrame(frame) : frame.subarray(codec === "vp8" ? 1 : 0);
 }
 
 function join(...parts) {

@@ -3,7 +3,8 @@
  * into a decoder.
  *
  * In:  {type: "secret", secret}                              what the people of the call share (keys.js)
- *      {type: "stream", id, identity, trackSid, codec}       whose publication a transform carries; parts may come one by one
+ *      {type: "stream", id, identity, trackSid, codec, kid}  whose publication a transform carries; parts may come one by one;
+ *                                                          `kid`: SFrame, of what is sent; each is used for one key, once
  *      {type: "forget", id}
  * Out: {id, done, failed, repeated, dropped, reason}         counts so far, when they changed, at most four times a second
  * A transform's options are {id, direction: "send" | "receive"}.
@@ -12,10 +13,9 @@
 import { FrameError } from "./errors.js";
 import { passphraseKey, publicationKey, sframeKeys } from "./keys.js";
 import { LivekitCipher } from "./livekit.js";
-import { SframeCipher } from "./sframe.js";
+import { SframeCipher, SframeOpener } from "./sframe.js";
 
 const REPORT_MS = 250;
-const KID = 0;
 
 const streams = new Map();
 let secret = null;
@@ -24,21 +24,28 @@ let passphrase = null; // Promise of its key: deriving one takes 100,000 rounds.
 function streamOf(id) {
   if (!streams.has(id)) {
     const counts = { done: 0, failed: 0, repeated: 0, dropped: 0, reason: "" };
-    streams.set(id, { id, identity: "", trackSid: "", codec: "", cipher: null, counts, told: "" });
+    streams.set(id, { id, identity: "", trackSid: "", codec: "", kid: null, cipher: null, counts, told: "" });
   }
   return streams.get(id);
 }
 
 /** Return the cipher of a stream, null while something is missing for it. */
-function cipherOf(stream) {
+function cipherOf(stream, direction) {
   if (stream.cipher || !secret) return stream.cipher;
   if (secret.format === "livekit_gcm") {
     passphrase ??= passphraseKey(secret.passphrase);
     stream.cipher = passphrase.then((key) => new LivekitCipher(key));
   } else if (stream.identity && stream.trackSid) {
-    stream.cipher = publicationKey(secret.key, stream.identity, stream.trackSid)
-      .then((base) => sframeKeys(base, KID))
-      .then((keys) => new SframeCipher(keys, KID));
+    const base = publicationKey(secret.key, stream.identity, stream.trackSid);
+    const keysOf = async (kid) => sframeKeys(await base, kid);
+    if (direction === "receive") {
+      stream.cipher = new SframeOpener(keysOf);
+    } else if (stream.kid !== null) {
+      const { kid } = stream;
+      // Its counter begins once: whoever wants another cipher has to bring another KID.
+      stream.kid = null;
+      stream.cipher = keysOf(kid).then((keys) => new SframeCipher(keys, kid));
+    }
   }
   return stream.cipher;
 }
@@ -52,7 +59,7 @@ async function transform(stream, direction, frame, controller) {
   }
   const metadata = frame.getMetadata();
   const codec = (metadata.mimeType ?? stream.codec).split("/").pop().toLowerCase();
-  const cipher = await cipherOf(stream);
+  const cipher = await cipherOf(stream, direction);
   if (!cipher || !codec) {
     counts.dropped++;
     counts.reason = "missing";
@@ -98,9 +105,9 @@ self.onmessage = ({ data: message }) => {
     for (const stream of streams.values()) stream.cipher = null;
   } else if (message.type === "stream") {
     const stream = streamOf(message.id);
-    const { identity = stream.identity, trackSid = stream.trackSid, codec = stream.codec } = message;
+    const { identity = stream.identity, trackSid = stream.trackSid, codec = stream.codec, kid = stream.kid } = message;
     if (identity !== stream.identity || trackSid !== stream.trackSid) stream.cipher = null;
-    Object.assign(stream, { identity, trackSid, codec });
+    Object.assign(stream, { identity, trackSid, codec, kid });
   } else if (message.type === "forget") {
     streams.delete(message.id);
   }
