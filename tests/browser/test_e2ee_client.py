@@ -28,6 +28,8 @@ async def test_people_with_one_key_see_hear_and_write_to_each_other(fragment: st
     async with relay_process() as relay, guest(relay.origin, "Ada", **address) as ada, guest(relay.origin, "Bo", **address) as bo:
         for person in (ada, bo):
             await enter(person, passphrase=passphrase)
+        # Who comes back by this address is asked for the passphrase, which does not stand in it.
+        assert ada.page.url.endswith(fragment or "&passphrase=")
         await ada.sees_locked("Bo")
         await bo.sees_locked("Ada")
         await until(ada.hears_something, "Ada hears Bo")

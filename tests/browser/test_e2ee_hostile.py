@@ -128,6 +128,15 @@ async def test_native_sealer_library_and_page_open_each_others_frames() -> None:
     assert found == {codec: [FRAMES[codec].hex(), given[codec]] for codec in framing.CODECS}
 
 
+async def test_nobody_comes_back_into_a_call_with_a_passphrase_without_it() -> None:
+    async with relay_process() as relay, guest(relay.origin, "Ada", fragment="room=r&passphrase=") as ada:
+        await ada.page.fill("#join-name", "Ada")
+        await ada.page.click("#join-button")
+        await ada.page.wait_for_selector("#join-passphrase[aria-invalid=true]")
+        assert "has a passphrase" in await ada.text("#e2ee-hint")
+        assert not ada.sent and await ada.page.is_visible("#join-button >> text=Join now")
+
+
 async def test_a_browser_that_cannot_encrypt_is_not_let_into_an_encrypted_call() -> None:
     key = linkkey.fragment(LINK_KEY).lstrip("#")
     async with (

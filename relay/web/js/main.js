@@ -65,6 +65,8 @@ async function enter() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const invite = fragment.get("invite") ?? "";
   store.update({ invite, room: invite ? "" : (fragment.get("room") ?? ""), secret: null, joinProblem: null });
+  // Such a link is to a call with a passphrase, and does not say which.
+  store.update({ needsPassphrase: fragment.get("passphrase") === "" });
   try {
     store.update({ secret: readSecret(location.hash) });
     await findRelay();
@@ -85,6 +87,8 @@ function linkOf({ invite, room: name, secret }) {
   const fragment = new URLSearchParams(invite ? { invite } : { room: name });
   // A passphrase is told by other ways than the link; the key is what makes a link more than an address.
   if (secret?.format === "sframe") fragment.append(...secretField(secret));
+  // That there is one is said, so that nobody comes back without it and is heard by the server.
+  if (secret?.format === "livekit_gcm") fragment.append("passphrase", "");
   return `${location.origin}${location.pathname}#${fragment}`;
 }
 

@@ -32,9 +32,10 @@ export function lobby(store, media, join) {
 
   byId("join-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const { isJoining, dev, invite } = store.state;
-    const missing = [name, ...(dev && !invite ? [room] : [])].find((input) => !input.value.trim());
-    for (const input of [name, room]) setAttribute(input, "aria-invalid", input === missing ? "true" : null);
+    const { isJoining, dev, invite, needsPassphrase } = store.state;
+    const wanted = [name, ...(dev && !invite ? [room] : []), ...(needsPassphrase ? [passphrase] : [])];
+    const missing = wanted.find((input) => !input.value.trim());
+    for (const input of [name, room, passphrase]) setAttribute(input, "aria-invalid", input === missing ? "true" : null);
     if (missing) missing.focus();
     if (missing || isJoining) return;
     rememberName(name.value.trim());
@@ -64,22 +65,25 @@ export function lobby(store, media, join) {
 let secretShown;
 
 /** A link with a key, or a passphrase that came in it, is taken over once; from then on the fields say what is meant. */
-function describeEncryption({ secret }, passphrase, sealed) {
+function describeEncryption({ secret, needsPassphrase }, passphrase, sealed) {
   if (secret !== secretShown) {
     secretShown = secret;
     sealed.checked = secret?.format === "sframe";
     passphrase.value = secret?.passphrase ?? "";
     byId("lobby-e2ee").open = Boolean(secret);
   }
+  if (needsPassphrase && !passphrase.value) byId("lobby-e2ee").open = true;
   sealed.disabled = Boolean(passphrase.value);
   const isLink = sealed.checked && !passphrase.value;
   const words = passphrase.value
     ? "Only people with this passphrase see and hear you."
     : isLink && secret
       ? "The link you opened has the key: only people with it see and hear you."
-      : isLink
-        ? "A new key goes into the link that you copy in the call. Only people with that link see and hear you."
-        : "Off: the server could see and hear this call.";
+      : needsPassphrase
+        ? "This call has a passphrase. Ask the person who invited you."
+        : isLink
+          ? "A new key goes into the link that you copy in the call. Only people with that link see and hear you."
+          : "Off: the server could see and hear this call.";
   setText(byId("e2ee-hint"), words);
 }
 

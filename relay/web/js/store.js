@@ -40,6 +40,7 @@ export function initialState() {
     dev: false,
     invite: "",
     secret: null, // {format, key | passphrase} that the people of this call share; never stored or sent
+    needsPassphrase: false, // the link says that there is one
     isSealed: false, // everything this browser encodes was seen to be sealed
     hasLeaked: false, // in this stay the browser sent what it had not sealed
     locks: new Map(), // track sid of somebody else → locked · missing · mismatch
