@@ -34,6 +34,7 @@ from relay.config_read import (
     table,
     unknown,
 )
+from relay.config_rooms import Rooms, Webhook, check_webhooks
 from relay.config_tiers import DEFAULT_TIERS, Tier, check_tiers, complete_shipped_tiers
 from relay.errors import ConfigError
 from relay.origin import read_origin
@@ -303,10 +304,14 @@ class Config:
     media: Media = table(Media)
     turn: Turn = table(Turn)
     limits: Limits = table(Limits)
+    rooms: Rooms = table(Rooms)
     log: Log = table(Log)
     keys: tuple[ApiKey, ...] = option(
         (),
         "Key pairs that sign tokens. None by default: a relay that anybody can use is never what was meant.",
+    )
+    webhooks: tuple[Webhook, ...] = option(
+        (), "Who is told of rooms and participants, by signed HTTP requests. Changes wait for a restart."
     )
     customers: tuple[Customer, ...] = option(
         (),
@@ -388,7 +393,7 @@ def _read(path: Path) -> str:
 def _take_environment(tree: Tree, environ: Mapping[str, str]) -> None:
     """Lay VEIL_<SECTION>_<SETTING> and VEIL_KEYS over the tree; a name that misses its setting is refused."""
     sections = {
-        name: cls for name, cls in section_types(Config).items() if name in ("server", "media", "turn", "limits", "log")
+        name: cls for name, cls in section_types(Config).items() if name in ("server", "media", "turn", "limits", "rooms", "log")
     }
     for variable, text in sorted(environ.items()):
         if variable == "VEIL_KEYS":
@@ -450,6 +455,7 @@ def _check(config: Config) -> None:
         if customer.name in [other.name for other in config.customers[:position]]:
             raise config.wrong(f"customers.{position}.name", f"is there twice: {customer.name}.")
     _check_customers(config)
+    check_webhooks(config.webhooks, [key.key for key in config.keys], config.tree)
 
 
 def _check_customers(config: Config) -> None:

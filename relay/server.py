@@ -21,6 +21,7 @@ from relay.hardening import harden
 from relay.log import get_logger, lost_records
 from relay.observe.account import take_account
 from relay.plane import MAX_KEPT_BYTES, ListenAddress, Plane, slots_lost
+from relay.rooms.room import Room
 from relay.signaling import edge
 from relay.signaling.client_api import ClientApi
 from relay.signaling.conference import Conference
@@ -28,7 +29,11 @@ from relay.signaling.cross_origin import CrossOrigin
 from relay.signaling.doorman import Doorman
 from relay.signaling.keyring import Keyring
 from relay.signaling.livekit.http import LivekitHttp
+from relay.signaling.livekit.reporter import Reporter
+from relay.signaling.livekit.room_service import RoomService
+from relay.signaling.livekit.twirp import Twirp
 from relay.signaling.web_files import WebFiles
+from relay.signaling.webhooks import Webhooks
 from relay.version import version
 
 log = get_logger(__name__)
@@ -58,6 +63,7 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._debugging: observe.Debugging | None = None
         self._keys = Keyring(config.keys)
+        self._webhooks = Webhooks(config.webhooks, self._keys, self._refusals)
 
     async def start(self) -> None:
         """Open the media sockets, then the door.   Errors: ConfigError, PlaneError, OSError."""
@@ -75,15 +81,20 @@ class Server:
         )
         await plane.start()
         tiers = tier_table(config)
-        conference = self.conference = Conference(plane, config.limits, tiers, self._refusals, config.turn)
+        conference = self.conference = Conference(
+            plane, config.limits, tiers, self._refusals, config.turn, self._observer
+        )
         conference.start()
+        self._webhooks.start()
         keys = self._keys
         doorman = Doorman(config.limits, trust_forwarded=config.server.trust_forwarded, refusals=self._refusals)
         livekit = LivekitHttp(conference, keys, doorman, self._refusals, strict=self._strict)
+        service = RoomService(conference, can_unmute=config.rooms.enable_remote_unmute)
+        twirp = Twirp(service, keys, doorman, self._refusals)
         allows_dev_join = config.dev and ipaddress.ip_address(config.server.bind_ip).is_loopback
         client_api = ClientApi(keys, self._refusals, allows_dev_join=allows_dev_join)
         app = edge.application(
-            livekit, client_api, WebFiles(), CrossOrigin(config.server.web_origin), self._observed(plane, conference)
+            livekit, twirp, client_api, WebFiles(), CrossOrigin(config.server.web_origin), self._observed(plane, conference)
         )
         self._runner = web.AppRunner(
             app,
@@ -141,7 +152,8 @@ class Server:
         if self.conference is not None:
             self.conference.tiers = table
             ended = self.conference.end_revoked(self._keys)
-        waiting = [name for name in ("server", "media", "limits", "log") if getattr(before, name) != getattr(config, name)]
+        sections = ("server", "media", "limits", "rooms", "webhooks", "log")
+        waiting = [name for name in sections if getattr(before, name) != getattr(config, name)]
         if waiting:
             log.warning("changes that wait for a restart", sections=waiting)
         log.info(
@@ -164,8 +176,12 @@ class Server:
             self._debugging.stop()
         if self.conference is not None:
             await self.conference.stop()
+        await self._webhooks.stop()
         if self._plane is not None:
             await self._plane.stop()
+
+    def _observer(self, room: Room) -> Reporter | None:
+        return Reporter(room, self._webhooks) if self._webhooks.wants(room.key.customer) else None
 
     def _observed(self, plane: Plane, conference: Conference) -> list[web.RouteDef]:
         self._debugging = observe.Debugging(self._debugged(plane, conference))

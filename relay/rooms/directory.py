@@ -42,18 +42,28 @@ class Directory:
         """Forget the rooms that were empty for too long, and return them."""
         gone = [room for room in self._rooms.values() if self._is_due(room, now_ns)]
         for room in gone:
-            del self._rooms[room.key]
-            self._count_of[room.key.customer] -= 1
-            if not self._count_of[room.key.customer]:
-                del self._count_of[room.key.customer]
+            self.remove(room)
         return gone
+
+    def remove(self, room: Room) -> None:
+        """Forget a room."""
+        del self._rooms[room.key]
+        self._count_of[room.key.customer] -= 1
+        if not self._count_of[room.key.customer]:
+            del self._count_of[room.key.customer]
+
+    def rooms_of(self, customer: str) -> list[Room]:
+        """Return the rooms of one customer."""
+        return [room for room in self._rooms.values() if room.key.customer == customer]
 
     def _is_due(self, room: Room, now_ns: int) -> bool:
         if room.endpoints:
             return False
         if room.emptied_ns is None:
-            return now_ns - room.created_ns >= self.never_joined_s * NS_PER_S
-        return now_ns - room.emptied_ns >= self.departed_s * NS_PER_S
+            kept_s = self.never_joined_s if room.never_joined_s is None else room.never_joined_s
+            return now_ns - room.created_ns >= kept_s * NS_PER_S
+        kept_s = self.departed_s if room.departed_s is None else room.departed_s
+        return now_ns - room.emptied_ns >= kept_s * NS_PER_S
 
     def __iter__(self) -> Iterator[Room]:
         return iter(tuple(self._rooms.values()))

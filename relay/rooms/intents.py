@@ -73,8 +73,45 @@ class TellNotFound:
 
 
 @dataclass(frozen=True, slots=True)
+class TellMuted:
+    """Tell a publisher that its track was muted or unmuted from outside."""
+
+    publisher_sid: str
+    track_sid: str
+    muted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellUnpublished:
+    """Tell a publisher that a track of its was taken back."""
+
+    publisher_sid: str
+    track_sid: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellPermission:
+    """Tell a participant that its rights are others now."""
+
+    endpoint_sid: str
+
+
+@dataclass(frozen=True, slots=True)
 class TellRoom:
     """The room's own description changed, such as its participant count."""
 
 
-Intent = Announce | Depart | Attach | Detach | Forward | TellFirstSubscriber | TellAllowed | TellNotFound | TellRoom
+Intent = (
+    Announce
+    | Depart
+    | Attach
+    | Detach
+    | Forward
+    | TellFirstSubscriber
+    | TellAllowed
+    | TellNotFound
+    | TellMuted
+    | TellUnpublished
+    | TellPermission
+    | TellRoom
+)

@@ -20,7 +20,7 @@ _SOUNDS = frozenset({Source.MICROPHONE, Source.SCREEN_SHARE_AUDIO})
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """The rights of one session, fixed by its token.
+    """The rights of one session: those of its token, until the server API gives others.
 
     An empty `sources` restricts nothing. `can_publish_data` is separate from `can_publish`, because an audience may
     be allowed to chat.

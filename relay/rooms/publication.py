@@ -63,6 +63,8 @@ class Publication:
     source: Source = Source.UNKNOWN
     name: str = ""
     muted: bool = False
+    # Muted from outside: nothing of it is forwarded until its publisher says that it is unmuted, whatever comes.
+    is_silenced: bool = False
     width: int = 0
     height: int = 0
     layers: tuple[Layer, ...] = ()

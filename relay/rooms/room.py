@@ -23,10 +23,13 @@ from relay.rooms.intents import (
     Intent,
     TellAllowed,
     TellFirstSubscriber,
+    TellMuted,
     TellNotFound,
+    TellPermission,
     TellRoom,
+    TellUnpublished,
 )
-from relay.rooms.permissions import Audience
+from relay.rooms.permissions import Audience, Permission
 from relay.rooms.publication import MAX_KEY_RANGES, Publication
 from relay.rooms.subscription import Subscription
 
@@ -38,6 +41,8 @@ MAX_REMEMBERED = 1024
 MAX_SID_CHARACTERS = 64
 # Keys and values of all attributes of a participant: they are part of what everybody is told with each change of it.
 MAX_ATTRIBUTES_CHARACTERS = 65_536
+# Who asks for more bans wants another list of guests.
+MAX_BANNED = 10_000
 
 
 @dataclass(slots=True)
@@ -53,9 +58,17 @@ class Room:
     max_participants: int = 200
     max_publications: int = 20
     metadata: str = ""
+    # Of its creator's choice; None: as the relay's settings say.
+    never_joined_s: int | None = None
+    departed_s: int | None = None
+    is_size_chosen: bool = False
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     ever_joined: bool = False
     emptied_ns: int | None = None
+    # Tokens of these identities that were issued up to that second open nothing.
+    _revoked_s: dict[str, int] = field(default_factory=dict)
+    # Who was in when the room was locked may come again; None: it is open.
+    _locked_for: set[str] | None = None
     _by_identity: dict[str, str] = field(default_factory=dict)
     _publisher_of: dict[str, str] = field(default_factory=dict)
     _subscribers_of: dict[str, set[str]] = field(default_factory=dict)
@@ -88,7 +101,54 @@ class Room:
         """
         if len(self.endpoints) >= self.max_participants and identity not in self._by_identity:
             most = counted(self.max_participants, "participant")
+            if self.is_size_chosen:
+                raise Refused(403, f"The room is full: it was made for {most} at most.")
             raise Refused(403, f"The room is full: calls of the {self.terms.tier.name} tier have {most} at most.")
+
+    def check_welcome(self, identity: str, issued_s: float) -> None:
+        """Do nothing when a token of that identity, issued then, opens this room.   Errors: Refused 403."""
+        if issued_s <= self._revoked_s.get(identity, -1):
+            raise Refused(403, "You were removed from this call and cannot join it again.")
+        if self._locked_for is not None and identity not in self._locked_for:
+            raise Refused(403, "This call is locked: nobody else can join it now.")
+
+    def revoke(self, identity: str, until_s: int) -> None:
+        """Let no token of that identity in that was issued up to then, as long as the room lives.   Errors: Refused 403."""
+        if identity not in self._revoked_s and len(self._revoked_s) >= MAX_BANNED:
+            raise Refused(403, f"No more than {MAX_BANNED} identities can be kept out of a call.")
+        self._revoked_s[identity] = max(until_s, self._revoked_s.get(identity, 0))
+        self.forget_place(identity)
+
+    def forget_place(self, identity: str) -> None:
+        """Keep no place in a locked room for who was removed from it."""
+        if self._locked_for is not None:
+            self._locked_for.discard(identity)
+
+    def set_locked(self, is_locked: bool) -> None:
+        """Let nobody in but those who are here, or everybody again."""
+        if not is_locked:
+            self._locked_for = None
+        elif self._locked_for is None:
+            self._locked_for = set(self._by_identity)
+
+    def set_metadata(self, metadata: str) -> list[Intent]:
+        """Change what the room says about itself."""
+        self.metadata = metadata
+        return [TellRoom()]
+
+    def set_permission(self, sid: str, permission: Permission) -> list[Intent]:
+        """Give a participant other rights, and take back what it has beyond them."""
+        endpoint = self.endpoints[sid]
+        endpoint.permission = permission
+        intents: list[Intent] = []
+        for publication in list(endpoint.publications.values()):
+            if not permission.may_publish(publication.source, is_video=publication.is_video):
+                intents += [*self._withdraw(endpoint, publication), TellUnpublished(sid, publication.sid)]
+        for other in self.endpoints.values():
+            if other is not endpoint:
+                for publication in other.bound_publications():
+                    intents += self._reconsider(endpoint, publication)
+        return [self._changed(endpoint, to_itself=True), *intents, TellPermission(sid)]
 
     def activate(self, sid: str) -> list[Intent]:
         """Note that the participant's media is connected."""
@@ -131,14 +191,14 @@ class Room:
         return self.endpoints[sid] if sid else None
 
     def update_description(
-        self, sid: str, *, name: str, metadata: str, attributes: Collection[tuple[str, str]]
+        self, sid: str, *, name: str, metadata: str, attributes: Collection[tuple[str, str]], by_server: bool = False
     ) -> list[Intent]:
-        """Change what a participant says about itself; empty values change nothing, an empty attribute is removed.
+        """Change what is said about a participant, by itself or `by_server`; empty values change nothing, an empty attribute is removed.
 
         Errors: Refused 403 when the token does not allow it or for a name of the server's, 413 when the attributes would become too many.
         """
         endpoint = self.endpoints[sid]
-        if not endpoint.permission.can_update_metadata:
+        if not by_server and not endpoint.permission.can_update_metadata:
             raise Refused(403, "The token does not allow its holder to change its own metadata.")
         if any(is_reserved(key) for key, _ in attributes):
             raise Refused(403, f"Attributes whose names begin with {PREFIX} are the server's.")
@@ -201,7 +261,17 @@ class Room:
         if publication is None or publication.muted == muted:
             return []
         publication.muted = muted
+        publication.is_silenced = publication.is_silenced and muted
         return [self._changed(self.endpoints[sid])] if publication.bound else []
+
+    def mute_from_outside(self, sid: str, track_sid: str, muted: bool, now_ns: int) -> list[Intent]:
+        """Mute a participant's track for everybody, or unmute it; what it sends meanwhile is forwarded to nobody."""
+        publication = self.own_publication(sid, track_sid)
+        if publication is None:
+            return []
+        intents = self.set_muted(sid, track_sid, muted)
+        publication.is_silenced = muted
+        return [*intents, *self.settle(track_sid, now_ns), TellMuted(sid, track_sid, muted)]
 
     def describe_track(
         self, sid: str, track_sid: str, *, size: tuple[int, int] | None = None, features: tuple[int, ...] | None = None
@@ -374,7 +444,9 @@ class Room:
         publication = self.publication(subscription.track_sid)
         if publication is None:
             return []
-        if publication.is_video:
+        if publication.is_silenced:
+            encoding = None
+        elif publication.is_video:
             encoding = subscription.chooser.choose(
                 publication.shapes(), publication.active_encodings, subscription.wanted, now_ns
             )

@@ -7,6 +7,7 @@ the room's intents.
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay.clock import monotonic_ns, wall_ms
@@ -22,7 +23,7 @@ from relay.rooms.endpoint import LeaveReason
 from relay.rooms.room import Room
 from relay.sdp import CodecPolicy, LocalTransport
 from relay.session import Certificate
-from relay.signaling.hall import Hall
+from relay.signaling.hall import Hall, RoomObserver
 from relay.signaling.keyring import Keyring
 from relay.signaling.ratings import Ratings
 from relay.signaling.session import Joining, Session, SessionListener
@@ -34,6 +35,8 @@ log = get_logger(__name__)
 # How often empty rooms are looked for; their lives are counted in tens of seconds.
 JANITOR_S = 5.0
 SIF_TRAILER_BYTES = 24
+# A room that its creator wants kept longer than a day while nobody is in it is forgotten after a day.
+LONGEST_EMPTY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,28 @@ class Counts:
     subscriptions: int
 
 
+@dataclass(frozen=True, slots=True)
+class RoomWishes:
+    """What the creator of a room chooses within the relay's bounds and its tier's; 0 chooses nothing."""
+
+    never_joined_s: int = 0
+    departed_s: int = 0
+    participants: int = 0
+    metadata: str = ""
+
+
 class Conference:
     """All calls of this relay."""
 
-    def __init__(self, plane: Plane, limits: Limits, tiers: TierTable, refusals: dict[str, int], turn: Turn) -> None:
+    def __init__(
+        self,
+        plane: Plane,
+        limits: Limits,
+        tiers: TierTable,
+        refusals: dict[str, int],
+        turn: Turn,
+        observe: Callable[[Room], RoomObserver | None] = lambda _: None,
+    ) -> None:
         self.plane = plane
         self.turn = turn
         self.limits = limits
@@ -61,6 +82,7 @@ class Conference:
         self.tasks = Tasks()
         self.is_draining = False
         self._directory = Directory(limits.rooms_per_customer, limits.empty_room_s, limits.departed_room_s)
+        self._observe = observe
         self._halls: dict[RoomKey, Hall] = {}
         self._janitor: asyncio.Task[None] | None = None
         self._rater: asyncio.Task[None] | None = None
@@ -81,7 +103,7 @@ class Conference:
     def enter(self, session: Session, listener: SessionListener) -> Hall:
         """Put a prepared session into its room; an older one of the same identity leaves.   Errors: Refused."""
         joining = session.joining
-        self.check_admission(joining.room, joining.endpoint.identity, joining.demands)
+        self.check_admission(joining.room, joining.endpoint.identity, joining.demands, joining.issued_s)
         hall = self._hall(joining.room, joining.demands)
         hall.enter(session, listener)
         log.info("participant joined", room=hall.room.sid, participant=session.sid, customer=hall.room.key.customer)
@@ -101,7 +123,41 @@ class Conference:
         hall.carry_out(hall.room.leave(session.sid, reason, monotonic_ns()))
         log.info("participant left", room=hall.room.sid, participant=session.sid, reason=reason.name.lower())
 
-    def check_admission(self, room: RoomKey, identity: str, demands: Demands) -> None:
+    def create(self, key: RoomKey, demands: Demands, wishes: RoomWishes) -> Hall:
+        """Return the room of that name, made if it is not open; what is wished counts for an open one too.
+
+        Errors: Refused 403 when it is, or would be, not what is demanded, or its customer has too many.
+        """
+        if self.is_draining:
+            raise Refused(503, "The server is shutting down.")
+        open_one = self._halls.get(key)
+        terms = open_one.room.terms if open_one is not None else choose_terms(self.tiers.tier_of(key), demands)
+        check_demands(terms, demands, self.tiers)
+        hall = self._hall(key, demands)
+        room = hall.room
+        if wishes.never_joined_s:
+            room.never_joined_s = min(wishes.never_joined_s, LONGEST_EMPTY_S)
+        if wishes.departed_s:
+            room.departed_s = min(wishes.departed_s, LONGEST_EMPTY_S)
+        if wishes.participants:
+            most = self._most_participants(room.terms.tier)
+            room.max_participants = min(most, wishes.participants)
+            room.is_size_chosen = wishes.participants < most
+        if wishes.metadata:
+            hall.carry_out(room.set_metadata(wishes.metadata))
+        return hall
+
+    def delete(self, hall: Hall) -> None:
+        """End a room with everybody in it."""
+        hall.end_all(LeaveReason.ROOM_DELETED)
+        self._directory.remove(hall.room)
+        self._close(hall.room)
+
+    def rooms_of(self, customer: str) -> list[Room]:
+        """Return the open rooms of one customer."""
+        return self._directory.rooms_of(customer)
+
+    def check_admission(self, room: RoomKey, identity: str, demands: Demands, issued_s: float) -> None:
         """Do nothing when that room is, or would become, what a token demands, and has a place.   Errors: Refused."""
         if self.is_draining:
             raise Refused(503, "The server is shutting down.")
@@ -109,6 +165,7 @@ class Conference:
         terms = hall.room.terms if hall is not None else choose_terms(self.tiers.tier_of(room), demands)
         check_demands(terms, demands, self.tiers)
         if hall is not None:
+            hall.room.check_welcome(identity, issued_s)
             hall.room.check_place(identity)
         else:
             self._directory.check_place(room.customer, terms.tier.name)
@@ -198,11 +255,13 @@ class Conference:
                 created_ns=monotonic_ns(),
                 # We inject no frames, so nobody ever sees this again; clients want one that cannot be guessed.
                 sif_trailer=secrets.token_bytes(SIF_TRAILER_BYTES),
-                max_participants=least(self.limits.participants_per_room, limits.participants),
+                max_participants=self._most_participants(terms.tier),
+                never_joined_s=self.limits.empty_room_s,
+                departed_s=self.limits.departed_room_s,
                 max_publications=least(self.limits.publications_per_participant, limits.publications),
             )
             self._directory.add(room)
-            hall = self._halls[key] = Hall(room)
+            hall = self._halls[key] = Hall(room, self._observe(room))
             log.info("room opened", room=room.sid, customer=key.customer, tier=terms.tier.name, frames=terms.frames)
         return hall
 
@@ -210,5 +269,11 @@ class Conference:
         while True:
             await asyncio.sleep(JANITOR_S)
             for room in self._directory.expire(monotonic_ns()):
-                self._halls.pop(room.key).close()
-                log.info("room closed", room=room.sid)
+                self._close(room)
+
+    def _close(self, room: Room) -> None:
+        self._halls.pop(room.key).close()
+        log.info("room closed", room=room.sid)
+
+    def _most_participants(self, tier: Tier) -> int:
+        return least(self.limits.participants_per_room, tier.limits.participants)

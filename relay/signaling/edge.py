@@ -5,11 +5,13 @@ from aiohttp import web
 from relay.signaling.client_api import MAX_BODY_BYTES, ClientApi
 from relay.signaling.cross_origin import CrossOrigin
 from relay.signaling.livekit.http import LivekitHttp
+from relay.signaling.livekit.twirp import Twirp
 from relay.signaling.web_files import WebFiles
 
 
 def application(
     livekit: LivekitHttp,
+    twirp: Twirp,
     client_api: ClientApi,
     files: WebFiles,
     cross_origin: CrossOrigin,
@@ -18,7 +20,7 @@ def application(
     """Return the application: health and metrics by their routes, then signalling, the page's calls, its files."""
 
     async def anything(request: web.Request) -> web.StreamResponse:
-        handler = livekit.handler_of(request.path)
+        handler = livekit.handler_of(request.path) or twirp.handler_of(request.path)
         if handler is not None:
             return await handler(request)
         if (preflight := cross_origin.preflight(request)) is not None:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from relay.clock import monotonic_ns
 from relay.log import get_logger
 from relay.quality.choice import SETTLE_NS, Wanted
 from relay.quality.speakers import WINDOW_S, Speakers
-from relay.rooms.endpoint import LeaveReason
+from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.rooms.intents import (
     Announce,
     Attach,
@@ -18,8 +18,11 @@ from relay.rooms.intents import (
     Intent,
     TellAllowed,
     TellFirstSubscriber,
+    TellMuted,
     TellNotFound,
+    TellPermission,
     TellRoom,
+    TellUnpublished,
 )
 from relay.rooms.room import Room
 from relay.signaling.feed import RosterFeed, RosterUpdate
@@ -30,11 +33,25 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 
+class RoomObserver(Protocol):
+    """Somebody outside who is told of one room; no call may raise or wait."""
+
+    def changed(self, endpoint: Endpoint) -> None:
+        """A participant came or changed."""
+
+    def departed(self, endpoint: Endpoint) -> None:
+        """A participant is gone."""
+
+    def finished(self) -> None:
+        """The room is over."""
+
+
 class Hall:
     """A room that is open on this relay."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, observer: RoomObserver | None = None) -> None:
         self.room = room
+        self._observer = observer
         self.sessions: dict[str, Session] = {}
         self.feed = RosterFeed(self._deliver)
         self._speakers = Speakers()
@@ -62,7 +79,7 @@ class Hall:
         """Choose anew when an encoding comes or goes, and once more when it has proved itself."""
         self.carry_out(self.room.encoding_changed(track_sid, encoding, active, monotonic_ns()))
         if active:
-            asyncio.get_running_loop().call_later(SETTLE_NS / 1e9 + 0.01, self._settle, track_sid)
+            asyncio.get_running_loop().call_later(SETTLE_NS / 1e9 + 0.01, self.settle, track_sid)
 
     def set_wanted(self, sid: str, track_sids: Iterable[str], wanted: Wanted) -> None:
         """Note what a subscriber can show of these tracks."""
@@ -75,6 +92,8 @@ class Hall:
 
     def close(self) -> None:
         """Forget what was not told yet; nobody is here."""
+        if self._observer is not None:
+            self._observer.finished()
         self.feed.close()
         if self._speaking is not None:
             self._speaking.cancel()
@@ -92,7 +111,8 @@ class Hall:
                     session.listener.on_speakers(mine)
         self._listen_on()
 
-    def _settle(self, track_sid: str) -> None:
+    def settle(self, track_sid: str) -> None:
+        """Choose anew for all who see the track."""
         self.carry_out(self.room.settle(track_sid, monotonic_ns()))
 
     def _carry_out(self, intent: Intent) -> None:
@@ -101,8 +121,12 @@ class Hall:
                 endpoint = self.room.endpoints.get(sid)
                 if endpoint is not None:
                     self.feed.mark(endpoint, to_itself=to_itself)
+                    if self._observer is not None:
+                        self._observer.changed(endpoint)
             case Depart(endpoint, reason):
                 self.feed.depart(endpoint)
+                if self._observer is not None:
+                    self._observer.departed(endpoint)
                 self._speakers.forget(endpoint.sid)
                 session = self.sessions.pop(endpoint.sid, None)
                 if session is not None:
@@ -126,6 +150,15 @@ class Hall:
             case TellNotFound(subscriber_sid, track_sid):
                 if (listener := self._listener(subscriber_sid)) is not None:
                     listener.on_subscription_failed(track_sid, is_unsupported=False)
+            case TellMuted(publisher_sid, track_sid, muted):
+                if (listener := self._listener(publisher_sid)) is not None:
+                    listener.on_muted(track_sid, muted)
+            case TellUnpublished(publisher_sid, track_sid):
+                if (listener := self._listener(publisher_sid)) is not None:
+                    listener.on_unpublished(track_sid)
+            case TellPermission(sid):
+                if (listener := self._listener(sid)) is not None:
+                    listener.on_permission()
             case TellRoom():
                 self.feed.mark_room()
 

@@ -62,6 +62,12 @@ class SessionListener(Protocol):
     def on_unpublished(self, track_sid: str) -> None:
         """The relay took a track of this participant back; `on_notice` says why."""
 
+    def on_muted(self, track_sid: str, muted: bool) -> None:
+        """A track of this participant was muted or unmuted from outside."""
+
+    def on_permission(self) -> None:
+        """The participant has other rights now."""
+
     def on_notice(self, sentence: str) -> None:
         """Something of this participant was refused or stopped that no answer can tell it about."""
 
@@ -87,6 +93,8 @@ class Joining:
     # What its token was signed with; the session ends when that is taken back.
     key: ApiKey
     demands: Demands = NO_DEMANDS
+    # When its token was signed, in seconds of wall time; one that does not say it is as old as can be.
+    issued_s: float = 0
 
 
 class Session:
@@ -133,6 +141,18 @@ class Session:
         """Begin to negotiate; the listener has told the client that it is in."""
         if self.subscriber is not None:
             self.subscriber.begin()
+
+    async def let_subscribe(self) -> None:
+        """Make what subscriptions need, for who could not subscribe when it joined.   Errors: PlaneError."""
+        if self.subscriber is not None or self.is_over:
+            return
+        side = SubscriberSide(self)
+        await side.open()
+        if self.subscriber is not None or self.is_over:
+            await side.close()
+            return
+        self.subscriber = side
+        side.begin()
 
     def new_driver(self) -> TransportDriver:
         """Return a transport of this session that is not open yet."""

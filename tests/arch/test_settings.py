@@ -15,6 +15,8 @@ TABLES = (
     config.Server,
     config.Media,
     config.Limits,
+    config.Rooms,
+    config.Webhook,
     config.Log,
     config.ApiKey,
     config.Customer,

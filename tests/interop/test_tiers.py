@@ -127,12 +127,13 @@ async def test_no_door_takes_the_word_of_another_customer(relay: TieredRelay) ->
         async with Caller(relay.process.ws_url, token) as spy:
             assert not spy.bot.participants and not spy.everything()
         assert (await posted(relay, "/client/dev-join", {"room": "r", "name": "Spy"}))[0] in (404, 405)
-        # No server API is there yet; when it is, this has to become a 401 for the rooms of others.
+        # The server API of others leads to rooms of their own.
         for method in TWIRP:
-            for who in (SHOP, CLINIC):
+            for who in (SHOP, CLUB):
                 admin = who.token("admin", room="r", **ADMIN)
-                status, _ = await posted(relay, f"/twirp/livekit.RoomService/{method}", {"room": "r"}, admin)
-                assert status in (404, 405)
+                body = {"room": "r", "name": "r", "identity": "ana"}
+                status, text = await posted(relay, f"/twirp/livekit.RoomService/{method}", body, admin)
+                assert status in (200, 404) and "PA_" not in text, text
         assert not ana.bot.participants and not ana.bot.failure
 
 

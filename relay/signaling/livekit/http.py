@@ -106,7 +106,7 @@ class LivekitHttp:
         self, request: web.Request, socket: web.WebSocketResponse, outbox: Outbox, grant: Grant, client: ClientInfo
     ) -> web.StreamResponse:
         try:
-            joining = Joining(endpoint(grant, client), grant.room, grant.key, grant.demands)
+            joining = Joining(endpoint(grant, client), grant.room, grant.key, grant.demands, grant.issued_s)
             session = await self._conference.prepare(joining)
         except Refused as refused:
             return self._refusal(request, refused)
@@ -116,7 +116,7 @@ class LivekitHttp:
         try:
             # Places and keys go while transports are made; so far a status can still say why.
             self._check_key(grant.key)
-            self._conference.check_admission(grant.room, grant.identity, grant.demands)
+            self._conference.check_admission(grant.room, grant.identity, grant.demands, grant.issued_s)
         except Refused as refused:
             await self._conference.abandon(session)
             return self._refusal(request, refused)
@@ -147,7 +147,7 @@ class LivekitHttp:
     def _admit(self, request: web.Request) -> Grant:
         """Return what the request's token allows, now.   Errors: Refused."""
         grant = read_grant(token_of(request), self._keys)
-        self._conference.check_admission(grant.room, grant.identity, grant.demands)
+        self._conference.check_admission(grant.room, grant.identity, grant.demands, grant.issued_s)
         return grant
 
     def _check_key(self, key: ApiKey) -> None:

@@ -6,6 +6,7 @@ Nothing here decides anything; field by field translation in both directions.
 from collections.abc import Iterable, Mapping
 
 from livekit.protocol import models, rtc
+from livekit.protocol import room as room_api
 
 from relay.policy.tiers import VIDEO_CODECS
 from relay.quality.choice import Quality, Wanted
@@ -87,6 +88,8 @@ def room_info(room: Room) -> models.Room:
         sid=room.sid,
         name=room.key.name,
         metadata=room.metadata,
+        empty_timeout=room.never_joined_s or 0,
+        departure_timeout=room.departed_s or 0,
         creation_time=room.created_ms // 1000,
         creation_time_ms=room.created_ms,
         max_participants=room.max_participants,
@@ -222,6 +225,38 @@ def notice(sentence: str) -> bytes:
     """
     user = models.UserPacket(payload=sentence.encode(), topic=NOTICE_TOPIC)
     return models.DataPacket(kind=models.DataPacket.Kind.RELIABLE, user=user).SerializeToString()
+
+
+def mute(track_sid: str, muted: bool) -> Response:
+    """A track of its reader's that was muted or unmuted from outside."""
+    return Response(mute=rtc.MuteTrackRequest(sid=track_sid, muted=muted))
+
+
+def packet_of_server(request: room_api.SendDataRequest) -> models.DataPacket:
+    """A message of the operator's or its customer's own program: it has no sender."""
+    user = models.UserPacket(
+        payload=request.data,
+        topic=request.topic if request.HasField("topic") else None,
+        destination_sids=request.destination_sids,
+        destination_identities=request.destination_identities,
+        nonce=request.nonce,
+    )
+    return models.DataPacket(kind=request.kind, destination_identities=request.destination_identities, user=user)
+
+
+def read_permission(permission: models.ParticipantPermission) -> Permission:
+    """Return the rights that the server API names; a list of sources that are all unknown allows none."""
+    named = permission.can_publish_sources
+    sources = frozenset(Source(source) for source in named if source in set(Source) and source != Source.UNKNOWN)
+    return Permission(
+        can_subscribe=permission.can_subscribe,
+        can_publish=permission.can_publish and (bool(sources) or not named),
+        can_publish_data=permission.can_publish_data,
+        can_update_metadata=permission.can_update_metadata,
+        sources=sources,
+        recorder=permission.recorder,
+        agent=permission.agent,
+    )
 
 
 def read_publication(request: rtc.AddTrackRequest, sid: str, publisher_sid: str) -> Publication:

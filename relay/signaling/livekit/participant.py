@@ -26,7 +26,7 @@ from relay.session import FingerprintRefused
 from relay.signaling.feed import RosterUpdate
 from relay.signaling.livekit import data, messages
 from relay.signaling.livekit.outbox import Frame, Outbox
-from relay.signaling.livekit.tokens import Grant, refresh
+from relay.signaling.livekit.tokens import Grant, refresh, with_permission
 from relay.signaling.turn import ice_servers
 
 if TYPE_CHECKING:
@@ -138,6 +138,15 @@ class LivekitParticipant:
     def on_unpublished(self, track_sid: str) -> None:
         """Have the client stop sending a track."""
         self._put(messages.track_unpublished(track_sid))
+
+    def on_muted(self, track_sid: str, muted: bool) -> None:
+        """Have the client mute a track; nothing of it is forwarded either way."""
+        self._put(messages.mute(track_sid, muted))
+
+    def on_permission(self) -> None:
+        """Give the client a token with the rights it has now, to come back with."""
+        self._grant = with_permission(self._grant, self.session.endpoint.permission)
+        self._put(rtc.SignalResponse(refresh_token=refresh(self._grant, wall_s())))
 
     def on_notice(self, sentence: str) -> None:
         """Tell the person, by a data message: signalling has no text that clients show."""
@@ -262,7 +271,12 @@ class LivekitParticipant:
         await self.session.publisher.announced()
 
     def _on_mute(self, request: rtc.MuteTrackRequest) -> None:
+        assert self._hall is not None
+        publication = self.room.own_publication(self.session.sid, request.sid)
+        was_silenced = publication is not None and publication.is_silenced
         self._carry_out(self.room.set_muted(self.session.sid, request.sid, request.muted))
+        if was_silenced:
+            self._hall.settle(request.sid)
 
     def _on_subscription(self, request: rtc.UpdateSubscription) -> None:
         sids = [*request.track_sids, *(sid for tracks in request.participant_tracks for sid in tracks.track_sids)]

@@ -1,7 +1,7 @@
 """What a LiveKit access token allows (LIVEKIT §1.3): who joins which room of which customer, with which rights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.config import ApiKey
@@ -15,6 +15,7 @@ from relay.signaling.keyring import Keyring
 # Names are shown, logged and sent to everybody in the room; LiveKit draws the line at 256 too.
 MAX_NAME_CHARACTERS = 256
 MAX_METADATA_CHARACTERS = 65_536
+NOBODY_HIDDEN = "Nobody can be in a call unseen: this server refuses tokens and calls that ask to be hidden."
 KINDS = {"standard": 0, "ingress": 1, "egress": 2, "sip": 3, "agent": 4}
 SOURCES = {
     "camera": Source.CAMERA,
@@ -39,6 +40,8 @@ class Grant:
     permission: Permission
     key: ApiKey
     claims: Mapping[str, Any]
+    # When it was signed, as far as it says so; 0 else.
+    issued_s: float
 
 
 def read_grant(token: str, keys: Keyring) -> Grant:
@@ -57,8 +60,8 @@ def read_grant(token: str, keys: Keyring) -> Grant:
         raise Refused(400, "The token names no identity.")
     if not room:
         raise Refused(400, "The token names no room.")
-    if video.get("hidden"):
-        raise Refused(403, "Nobody can be in a call unseen: this server refuses tokens that ask to be hidden.")
+    if video.get("hidden") or names_hidden(claims.get("roomConfig")):
+        raise Refused(403, NOBODY_HIDDEN)
     attributes = _attributes(claims.get("attributes"))
     return Grant(
         room=RoomKey(key.customer, room),
@@ -71,7 +74,46 @@ def read_grant(token: str, keys: Keyring) -> Grant:
         permission=_permission(video),
         key=key,
         claims=claims,
+        issued_s=_issued_s(claims),
     )
+
+
+def names_hidden(value: object) -> bool:
+    """True when anything in this JSON is said to be hidden."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, Mapping):
+            if item.get("hidden"):
+                return True
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+    return False
+
+
+def with_permission(grant: Grant, permission: Permission) -> Grant:
+    """Return a grant like this one with other rights, for the tokens that are made out of it."""
+    rights = {
+        "canSubscribe": permission.can_subscribe,
+        "canPublish": permission.can_publish,
+        "canPublishData": permission.can_publish_data,
+        "canUpdateOwnMetadata": permission.can_update_metadata,
+        "canPublishSources": [name for name, source in SOURCES.items() if source in permission.sources],
+        "recorder": permission.recorder,
+        "agent": permission.agent,
+    }
+    claims = {**grant.claims, "video": {**grant.claims["video"], **rights}}
+    return replace(grant, permission=permission, claims=claims)
+
+
+def _issued_s(claims: Mapping[str, Any]) -> float:
+    """`iat` where a token has it; livekit-api writes `nbf` alone, at the moment of signing."""
+    for name in ("iat", "nbf"):
+        value = claims.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+    return 0
 
 
 def refresh(grant: Grant, now_s: int, shortest_s: int = 600) -> str:
