@@ -84,7 +84,8 @@ def names_hidden(value: object) -> bool:
     while left:
         item = left.pop()
         if isinstance(item, Mapping):
-            if item.get("hidden"):
+            # An attribute may have that name; its value is text.
+            if item.get("hidden") is True:
                 return True
             left.extend(item.values())
         elif isinstance(item, list):

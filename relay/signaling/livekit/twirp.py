@@ -121,7 +121,7 @@ class Twirp:
     def _refusal(self, request: web.Request, refused: Refused) -> web.Response:
         name = f"api_{refused.status}"
         self._refusals[name] = self._refusals.get(name, 0) + 1
-        code = {_BadRoute: "bad_route", _Malformed: "malformed"}.get(type(refused)) or _CODES[refused.status]
+        code = {_BadRoute: "bad_route", _Malformed: "malformed"}.get(type(refused)) or _CODES.get(refused.status, "unknown")
         body = {"code": code, "msg": refused.sentence}
         return web.json_response(body, status=refused.status, headers=cors(request))
 
@@ -132,7 +132,7 @@ def read_caller(token: str, keys: Keyring) -> Caller:
     video = claims.get("video")
     if not isinstance(video, dict):
         raise Refused(401, "The token grants nothing.")
-    if names_hidden(video) or names_hidden(claims.get("roomConfig")):
+    if video.get("hidden") or names_hidden(claims.get("roomConfig")):
         raise Refused(403, NOBODY_HIDDEN)
     attributes = claims.get("attributes") or {}
     if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):

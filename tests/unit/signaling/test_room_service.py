@@ -351,6 +351,9 @@ async def test_nobody_is_hidden_through_any_door(relay: Server, connect, service
         status, answer = await post(relay, method, body, **changes)
         assert (status, answer["code"]) == (403, "permission_denied") and "unseen" in answer["msg"], method
     assert (await joins(relay, http, roomConfig={"x": [{"hidden": True}]}))[0] == 403
+    # The word alone is none of it.
+    body = {"room": "r", "identity": "ana", "attributes": {"hidden": "true"}, "permission": {"hidden": False, "canPublish": True}}
+    assert (await post(relay, "UpdateParticipant", body))[0] == 200
     assert relay.conference.find(RoomKey("acme", "s")) is None
     assert (await service(relay).get_participant(api.RoomParticipantIdentity(room="r", identity="ana"))).name == "ana"
 

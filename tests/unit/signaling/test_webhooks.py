@@ -120,6 +120,19 @@ async def test_a_customer_is_told_of_no_call_but_its_own(telling: Server, app: A
     assert event.room.sid == telling.conference.find(RoomKey("acme", "r")).room.sid
 
 
+async def test_of_two_customers_with_receivers_each_is_told_its_own(app: App) -> None:
+    hooks = webhooks.Webhooks(
+        [Webhook(key, (f"http://127.0.0.1:{app.port}/{key}",)) for key in ("akey", "bkey", "gone")], KEYS, {}
+    )
+    hooks.start()
+    for customer in ("other", "acme", "payer"):
+        hooks.tell(customer, customer, models.Room(name="r"))
+    await app.until(lambda: len(app.told) == 2)
+    await hooks.stop()
+    assert {(path, body.split('"')[3]) for body, _, path in app.told} == {("/akey", "acme"), ("/bkey", "other")}
+    assert [hooks.wants(customer) for customer in ("acme", "other", "payer")] == [True, True, False]
+
+
 async def test_what_is_under_way_when_the_relay_stops_is_told(app: App, connect) -> None:
     hook = Webhook("akey", (f"http://127.0.0.1:{app.port}/hook",))
     server = Server(dataclasses.replace(settings(), webhooks=(hook,)), strict=True)
