@@ -12,7 +12,7 @@ from tests.interop.recorded.caller import Caller
 from tests.interop.recorded.clips import record
 from tests.support.tiers import CLINIC, CLUB, SHOP, TIERS, TieredRelay, settings, tiered_relay
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.long, pytest.mark.timeout(60)]
 
 
 def caller(relay: TieredRelay, identity: str, *codecs: str) -> Caller:

@@ -67,8 +67,14 @@ export function joinProblem(error) {
   return { title: "The room refused you", text: sentence || `The server answered with status ${status}.` };
 }
 
+/** True when trying again cannot help: the server understood, and said no. */
+export function isFinal(error) {
+  if (!(error instanceof SignalRefused) || isFull(error)) return false;
+  return error.status >= 400 && error.status < 500 && error.status !== 429;
+}
+
 /** True when the server said that the room has no place now. */
-export function isFull({ status, sentence }) {
+function isFull({ status, sentence }) {
   return status === 403 && /^the room is full/i.test(sentence);
 }
 

@@ -6,7 +6,7 @@
 
 import { Chat } from "./chat.js";
 import { E2ee } from "./e2ee/e2ee.js";
-import { MediaUnreachable, SignalRefused, SignalUnreachable, endedBecause, isFull, joinProblem } from "./errors.js";
+import { MediaUnreachable, SignalRefused, SignalUnreachable, endedBecause, isFinal, joinProblem } from "./errors.js";
 import { Publisher } from "./publisher.js";
 import { merge } from "./roster.js";
 import { Signal } from "./signal.js";
@@ -320,12 +320,6 @@ export class Room {
     if (this.#store.state.notices.at(-1)?.text === text) return;
     this.#store.update((state) => ({ notices: [...state.notices, { id: ++this.#noticeCount, kind, text }] }));
   }
-}
-
-/** True when trying again cannot help: the server understood, and said no. */
-function isFinal(error) {
-  if (!(error instanceof SignalRefused) || isFull(error)) return false;
-  return error.status >= 400 && error.status < 500 && error.status !== 429;
 }
 
 const iceServer = ({ urls = [], username, credential }) => (username ? { urls, username, credential } : { urls });
