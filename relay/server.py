@@ -19,7 +19,7 @@ from relay.config_tiers import tier_table
 from relay.errors import ConfigError, VeilError
 from relay.hardening import harden
 from relay.log import get_logger, lost_records
-from relay.observe.account import take_account
+from relay.observe.account import account_since, take_account
 from relay.plane import MAX_KEPT_BYTES, ListenAddress, Plane, slots_lost
 from relay.rooms.room import Room
 from relay.signaling import edge
@@ -152,7 +152,7 @@ class Server:
         if self.conference is not None:
             self.conference.tiers = table
             ended = self.conference.end_revoked(self._keys)
-        sections = ("server", "media", "limits", "rooms", "webhooks", "log")
+        sections = ("server", "media", "turn", "limits", "rooms", "webhooks", "log")
         waiting = [name for name in sections if getattr(before, name) != getattr(config, name)]
         if waiting:
             log.warning("changes that wait for a restart", sections=waiting)
@@ -276,7 +276,7 @@ async def serve(
     finally:
         await server.stop()
         await loop.shutdown_default_executor()
-        kept = take_account() - before
+        kept = await account_since(before)
         log.info(
             "stopped",
             threads_kept=kept.threads,

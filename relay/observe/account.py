@@ -10,6 +10,7 @@ from pathlib import Path
 # descriptor from the first listener, usrsctp one thread from the first association.
 LIBRARY_THREADS = frozenset({"libuv-worker", "SCTP iterator"})
 LIBUV_SPARE = "/dev/null"
+ENDING_S, ENDING_TRIES = 0.5, 25
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,17 @@ def take_account() -> Account:
         with contextlib.suppress(FileNotFoundError):
             descriptors += os.readlink(f"/proc/self/fd/{number}") != LIBUV_SPARE
     return Account(threads, descriptors, len(asyncio.all_tasks()) - 1)
+
+
+async def account_since(before: Account) -> Account:
+    """Return what is held now and was not before.
+
+    A thread that was joined may be in the kernel's list a moment longer: Python hears of its last line, not of its end.
+    """
+    kept = take_account() - before
+    for _ in range(ENDING_TRIES):
+        if kept.threads <= 0:
+            break
+        await asyncio.sleep(ENDING_S / ENDING_TRIES)
+        kept = take_account() - before
+    return kept
