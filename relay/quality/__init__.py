@@ -1,1 +1,1 @@
-"""Pure policy of quality: which encoding a subscriber is sent."""
+"""Pure policy of quality: which encoding and layers of what a subscriber is sent, and why not better ones."""

@@ -1,0 +1,68 @@
+"""What can be sent of a video, in order, and how much of it a size asks for."""
+
+from relay.quality.choice import EncodingShape, Quality, Wanted
+from relay.quality.ladder import Ladder, Option
+
+SIZES = ((180, 60_000), (360, 300_000), (720, 900_000))
+HD = EncodingShape(1280, 720)
+
+
+def camera(*, encodings=True, is_screen=False):
+    made = [
+        Option(
+            level if encodings else 0,
+            7 if encodings else level,
+            t,
+            bps=int(bps * (0.6 + 0.2 * t)),
+            height=h,
+            fps=7.5 * 2**t,
+        )
+        for level, (h, bps) in enumerate(SIZES)
+        for t in range(3)
+    ]
+    return Ladder(reversed(made), is_screen=is_screen)
+
+
+def seen(options):
+    return [(o.height, o.fps) for o in options]
+
+
+def test_a_camera_keeps_its_motion_but_at_the_lowest_size():
+    expected = [(180, 7.5), (180, 15), (180, 30), (360, 15), (360, 30), (720, 15), (720, 30)]
+    assert seen(camera().options) == seen(camera(encodings=False).options) == expected
+
+
+def test_a_screen_gives_up_motion_before_lines():
+    assert len(camera(is_screen=True).options) == 9
+
+
+def test_what_costs_more_than_something_better_is_left_out():
+    large, small = Option(1, bps=300_000, height=720), Option(0, bps=400_000, height=360)
+    assert Ladder([small, large]).options == (large,)
+
+
+def test_what_was_not_measured_leaves_the_rest_in():
+    measured = Option(0, bps=150_000, height=180)
+    assert Ladder([measured, Option(1, height=360)]).options[0] is measured
+
+
+def test_the_smallest_level_that_covers_a_box_is_enough():
+    ladder = camera()
+    assert [
+        ladder.level_for(Wanted(width=w, height=h), HD) for w, h in ((160, 90), (320, 180), (640, 360), (641, 400))
+    ] == [0, 0, 1, 2]
+    assert ladder.level_for(Wanted(width=1920, height=1080), HD) is None
+    # A box on its side.
+    assert ladder.level_for(Wanted(width=180, height=320), HD) == 0
+
+
+def test_without_sizes_a_quality_counts():
+    ladder = Ladder([Option(0, spatial=s, bps=100_000 * (s + 1)) for s in range(3)])
+    assert [ladder.level_for(Wanted(quality=q, width=0), HD) for q in Quality] == [0, 1, None, 1]
+    assert ladder.level_for(Wanted(quality=Quality.LOW, width=300, height=200), HD) is None
+
+
+def test_motion_is_bounded_by_what_was_asked_for():
+    assert seen(camera().within(None, 15)) == [(180, 7.5), (180, 15), (360, 15), (720, 15)]
+    assert seen(camera().within(1, 10)) == [(180, 7.5), (180, 15), (360, 15)]
+    assert camera().within(None, 0) is camera().options or camera().within(None, 0) == camera().options
