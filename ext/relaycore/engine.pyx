@@ -120,23 +120,33 @@ cdef void _forward(Engine* e, int64_t now_ns) noexcept nogil:
     cdef int limit = min(start + e.slice_packets, <int>OUTBOX_MAX - <int>POLL_MARGIN)
     cdef int work = 0              # in packets' worth of time, beside those in the outbox
     cdef int fast_limit
+    # Before the bulk lane, so that the packets of a frame leave together; but what comes in never holds up all that goes out:
+    # where fan-out took a whole slice, the next one sends.
+    cdef int spread_most = 0 if e.has_spread else limit - start
+    cdef bint is_fast_over = False
+    e.has_spread = 0
     while True:
         fast_limit = limit
         if e.ready[LANE_BULK].count or e.job_count:
             fast_limit = start + <int>((limit - start) // 4 * 3)
-        if e.ready[LANE_FAST].count and e.outbox.count + work < fast_limit:
+        if e.ready[LANE_FAST].count and not is_fast_over and e.outbox.count + work < fast_limit:
             e.lane = LANE_FAST
             e.out_limit = fast_limit - work
+            e.is_cramped = 0
             forward_ready(e, now_ns)
+            is_fast_over = e.is_cramped
         elif e.outbox.count + work >= limit:
+            e.has_spread = 1 if work >= spread_most and spread_most > 0 else 0
             return
-        elif e.job_count and (work <= (limit - start) // 2 or not e.ready[LANE_BULK].count):
-            # Before the bulk lane, so that the packets of a frame leave together; but what comes in never holds up all that goes out.
+        elif e.job_count and (work < spread_most or not e.ready[LANE_BULK].count):
             work += 1 + <int>(fanout_next(e, now_ns) // FANOUT_PER_PACKET)
         elif e.ready[LANE_BULK].count:
             e.lane = LANE_BULK
             e.out_limit = limit - work
+            e.is_cramped = 0
             forward_ready(e, now_ns)
+            if e.is_cramped:
+                return
         else:
             return
 

@@ -5,7 +5,7 @@ done in one go, every other call on the worker would stand still meanwhile. So a
 of the fast lane has them wait as jobs, one packet each, which engine_poll does between its slices; their subscribers
 wait in the bulk lane. Within a stream the order holds: as long as one of its packets waits, the next ones do too.
 """
-from libc.stdint cimport uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.stdlib cimport free, malloc
 from relaycore.forward cimport spread_packet
 from relaycore.mirrors cimport export_packet
@@ -22,11 +22,24 @@ cdef enum:
     BURST_MS = 10
 
 
-cdef bint _is_costly(Receiver* r, int64_t now_ns) noexcept nogil:
+cdef bint _is_costly(Receiver* r, const PacketFacts* f, int64_t now_ns) noexcept nogil:
+    """Whether a packet is to wait in the bulk lane. Frames stay whole: cut in two, each half is a system call per subscriber."""
     cdef int64_t price = <int64_t>r.egress_count * PACKET_PRICE_NS
+    cdef int64_t expected = 1
+    cdef int i = f.encoding
+    cdef uint8_t bit = <uint8_t>(1u << <uint32_t>i)
     if r.fanout_paid_ns < now_ns:
         r.fanout_paid_ns = now_ns
-    if r.fanout_paid_ns - now_ns + price > ms(BURST_MS):
+    if f.rtp.rtp_ts != r.fanout_ts[i] or r.fanout_packets[i] == 0:
+        r.fanout_ts[i] = f.rtp.rtp_ts
+        r.fanout_expected[i] = r.fanout_packets[i]
+        r.fanout_packets[i] = 0
+        r.fanout_bulk = <uint8_t>(r.fanout_bulk & ~bit)
+        expected = max(1, r.fanout_expected[i])
+    if r.fanout_packets[i] < 0xffff:
+        r.fanout_packets[i] += 1
+    if r.fanout_bulk & bit or r.fanout_paid_ns - now_ns + expected * price > ms(BURST_MS):
+        r.fanout_bulk |= bit
         return True
     r.fanout_paid_ns += price
     return False
@@ -34,9 +47,10 @@ cdef bint _is_costly(Receiver* r, int64_t now_ns) noexcept nogil:
 
 cdef void route_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f, int64_t now_ns) noexcept nogil:
     cdef FanoutJob* job
+    cdef bint is_costly = _is_costly(r, f, now_ns)
     if r.exports:
         export_packet(e, r, slot, f)
-    if r.fanout_waiting == 0 and not _is_costly(r, now_ns):
+    if r.fanout_waiting == 0 and not is_costly:
         spread_packet(e, r, slot, f, LANE_FAST, now_ns)
         return
     if e.jobs == NULL:

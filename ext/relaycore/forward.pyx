@@ -4,7 +4,7 @@ subscriber's packets of a frame at a time, so that what is dropped earlier leave
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memset
-from relaycore.emission cimport RTP_P_BIT, Run, Staged, run_add, run_send, write_header
+from relaycore.emission cimport RTP_P_BIT, RUN_MAX, Run, Staged, run_add, run_send, write_header
 from relaycore.errs cimport E_NO_SPACE
 from relaycore.hdrext cimport EXT_DD
 from relaycore.history cimport SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_find, source_keep
@@ -289,6 +289,17 @@ cdef bint _has_room(const Engine* e, const Run* run) noexcept nogil:
     return e.outbox.count + run.count < e.out_limit
 
 
+cdef bint _begins(Engine* e, Transport* t) noexcept nogil:
+    """Whether this slice has room for a transport's next run: one that the slice's end cuts costs a second send."""
+    cdef int run = min(<int>t.queue_count, <int>RUN_MAX)
+    # Slices of a few packets are cut where they end.
+    if e.outbox.count + max(1, min(run, e.slice_packets // 4)) <= e.out_limit:
+        return True
+    e.is_cramped = 1
+    mark_ready(e, t, e.lane)
+    return False
+
+
 cdef void _forward_queue(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     cdef QueueItem item
     cdef Egress* g
@@ -296,6 +307,8 @@ cdef void _forward_queue(Engine* e, Transport* t, int64_t now_ns) noexcept nogil
     cdef int64_t due = 0
     run.count = 0
     run.now_ns = now_ns
+    if not _begins(e, t):
+        return
     t.pacer_due_ns = 0
     while t.queue_count and _has_room(e, &run):
         due = pacer_media_due(&t.pacer, now_ns)

@@ -114,6 +114,10 @@ ctypedef struct Receiver:          # one published m-line, or a mirror of one wh
     uint8_t demand_told            # of a mirror: what its home was told that is wanted here
     int64_t fanout_paid_ns         # its fan-out has used its share of the fast lane up to this time
     uint32_t fanout_waiting        # packets of it among the jobs
+    uint32_t fanout_ts[4]          # by encoding: timestamp of the frame that is being fanned out
+    uint16_t fanout_packets[4]     # of it until now
+    uint16_t fanout_expected[4]    # packets of the frame before
+    uint8_t fanout_bulk            # bit per encoding: the frame goes in the bulk lane
     uint32_t home_serials[4]       # of a mirror: serials of the streams at home
     ReceiverCommand spec
     MarkProbe* probe               # owned; NULL until the frame format is set, and of a mirror
@@ -275,6 +279,8 @@ ctypedef struct Engine:
     uint32_t job_count
     int slice_packets              # how much one engine_poll may do
     int out_limit                  # up to where this one may fill the outbox
+    uint8_t is_cramped             # a transport found less room in the outbox than its next run needs
+    uint8_t has_spread             # the last slice went into fan-out alone: this one sends first
     uint32_t next_serial
     PoliceLimits police
     Overload overload

@@ -123,6 +123,20 @@ def test_a_frames_packets_to_one_subscriber_still_leave_together(worker):
     assert runs <= CROWD + len(sent) // SLICE + 40
 
 
+@pytest.mark.parametrize("crowd", [50, 100, 400])
+def test_a_stream_of_frames_costs_each_subscriber_one_run_a_frame(crowd):
+    worker = Worker(crowd)
+    for frame in range(4):
+        worker.now_ns += 33 * MS
+        worker.keyframe(8)
+        runs = 0
+        for sent in worker.all_slices():
+            crowd_part = [transport for transport in sent if transport >= 100]
+            runs += sum(a != b for a, b in zip([None, *crowd_part], crowd_part))
+        # Neither the lanes nor a slice's end cut a frame; how large frames are is learnt from the first.
+        assert runs == crowd or frame == 0, (frame, runs)
+
+
 def test_small_calls_do_not_starve_the_crowd(worker):
     worker.now_ns += 100 * MS
     worker.keyframe(10)
