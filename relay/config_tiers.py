@@ -57,6 +57,16 @@ class Tier:
     peer_bits_per_s: Annotated[int, Meta(ge=0, le=100_000_000_000)] = option(
         0, "What a participant may send, and never more than limits.peer_bits_per_s. 0: as much."
     )
+    cameras_forwarded: Annotated[int, Meta(ge=0, le=10_000)] = option(
+        0,
+        "Last-N: only so many cameras are forwarded at a time, those of who spoke last; shared screens always are. Jitsi's "
+        "bridges do it for rooms of many tiles. 0: all, since most rooms are small and apps choose by themselves.",
+    )
+    microphones_forwarded: Annotated[int, Meta(ge=0, le=10_000)] = option(
+        0,
+        "Loudest-N: only so many microphones are forwarded at a time; somebody new loses the first 0.4 s of a sentence where all "
+        "places are taken. 0: all, since sound costs little.",
+    )
 
 
 DEFAULT_TIERS: Mapping[str, Tier] = types.MappingProxyType(
@@ -104,7 +114,11 @@ def policy_tier(name: str, tier: Tier) -> policy.Tier:
         features=frozenset(tier.features),
         auto_features=frozenset(tier.auto_features),
         limits=policy.TierLimits(
-            tier.participants_per_room, tier.publications_per_participant, tier.peer_bits_per_s
+            tier.participants_per_room,
+            tier.publications_per_participant,
+            tier.peer_bits_per_s,
+            tier.cameras_forwarded,
+            tier.microphones_forwarded,
         ),
     )
 

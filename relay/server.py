@@ -8,6 +8,7 @@ import resource
 import signal
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import uvloop
 from aiohttp import web
@@ -32,6 +33,7 @@ from relay.signaling.livekit.http import LivekitHttp
 from relay.signaling.livekit.reporter import Reporter
 from relay.signaling.livekit.room_service import RoomService
 from relay.signaling.livekit.twirp import Twirp
+from relay.signaling.quality_api import QualityApi, explained
 from relay.signaling.web_files import WebFiles
 from relay.signaling.webhooks import Webhooks
 from relay.version import version
@@ -94,7 +96,13 @@ class Server:
         allows_dev_join = config.dev and ipaddress.ip_address(config.server.bind_ip).is_loopback
         client_api = ClientApi(keys, self._refusals, allows_dev_join=allows_dev_join)
         app = edge.application(
-            livekit, twirp, client_api, WebFiles(), CrossOrigin(config.server.web_origin), self._observed(plane, conference)
+            livekit,
+            twirp,
+            client_api,
+            QualityApi(conference, keys, self._refusals),
+            WebFiles(),
+            CrossOrigin(config.server.web_origin),
+            self._observed(plane, conference),
         )
         self._runner = web.AppRunner(
             app,
@@ -194,8 +202,13 @@ class Server:
                 return None
             return observe.Suspect(session.sid, session.hall.room.sid, session.transports)
 
+        def explain(sid: str) -> dict[str, Any] | None:
+            session = conference.find_session(sid)
+            return explained(session) if session is not None else None
+
         return observe.Debugged(
             find=find,
+            explain=explain,
             capture=plane.capture,
             journal=plane.journal,
             snapshot=plane.snapshot,

@@ -1,13 +1,13 @@
-"""HTTP handlers for an operator who looks for a fault in one participant's transports: /debug/capture and /debug/log.
+"""HTTP handlers for an operator who looks for a fault in one participant's transports: /debug/capture, /debug/log, /debug/quality.
 
-Both are for the operator alone, bounded in time, and each use is logged with who asked about whom. A capture holds headers,
+All are for the operator alone, bounded in time, and each use is logged with who asked about whom. A capture holds headers,
 never a payload; the log holds events, never keys. There is no switch that shows more.
 """
 
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,6 +32,9 @@ FORBIDDEN = (
     "Captures and event logs are for the operator: who has server.metrics_token as a bearer token, "
     "or this machine where veil runs with --dev.\n"
 )
+
+
+NOBODY = "There is no such participant in a call now.\n"
 
 
 class Capture(Protocol):
@@ -75,6 +78,8 @@ class Debugged:
     token: str = ""
     # Without a token: whether this machine is believed to be the operator's.
     is_dev: bool = False
+    # What is known of the quality of a participant's subscriptions; None when it is in no call.
+    explain: Callable[[str], Mapping[str, Any] | None] = lambda _: None
 
 
 class _Refused(Exception):
@@ -95,6 +100,7 @@ class Debugging:
         return [
             # A HEAD would begin a capture that nobody reads.
             web.get("/debug/capture", self._answered(self._capture), allow_head=False),
+            web.get("/debug/quality", self._answered(self._quality)),
             web.get("/debug/log", self._answered(self._show)),
             web.post("/debug/log", self._answered(self._follow)),
         ]
@@ -178,6 +184,16 @@ class Debugging:
             rest += await captures.pop().stop()
         return rest
 
+    # --- quality ---
+
+    async def _quality(self, request: web.Request) -> web.StreamResponse:
+        sid = self._participant(request)
+        found = self._debugged.explain(sid)
+        if found is None:
+            raise _Refused(404, NOBODY)
+        log.info("quality shown", participant=sid, asked_from=request.remote)
+        return web.json_response(found, headers={"Cache-Control": "no-store"})
+
     # --- events ---
 
     async def _show(self, _request: web.Request) -> web.StreamResponse:
@@ -218,15 +234,19 @@ class Debugging:
     # --- who asks, and about whom ---
 
     def _suspect(self, request: web.Request) -> Suspect:
-        sid = request.query.get("participant", "")
-        if not sid:
-            raise _Refused(400, "Say which participant: ?participant=PA_….\n")
-        suspect = self._debugged.find(sid)
+        suspect = self._debugged.find(self._participant(request))
         if suspect is None:
-            raise _Refused(404, "There is no such participant in a call now.\n")
+            raise _Refused(404, NOBODY)
         if not suspect.transports:
             raise _Refused(409, "The participant has no transport yet.\n")
         return suspect
+
+    @staticmethod
+    def _participant(request: web.Request) -> str:
+        sid = request.query.get("participant", "")
+        if not sid:
+            raise _Refused(400, "Say which participant: ?participant=PA_….\n")
+        return sid
 
     def _who(self, request: web.Request, suspect: Suspect) -> dict[str, Any]:
         return {

@@ -45,6 +45,9 @@ class TierLimits:
     participants: int = 0
     publications: int = 0
     bits_per_s: int = 0
+    # Whose pictures and sounds are forwarded in a large room (relay.quality.stage).
+    cameras_forwarded: int = 0
+    microphones_forwarded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,6 +264,9 @@ class Allocator:
             if pick < len(ask.steps) - 1:
                 before = ask.steps[pick].bps if pick >= 0 else 0
                 rises = min(rises, spent - before + ask.steps[pick + 1].bps * HEADROOM)
+        if has_changed_places and again_ns is None and rises <= budget:
+            # What rose costs no headroom any more: there may be room for another.
+            again_ns = now_ns + MOTION_HOLD_NS
         if self._short_since_ns is not None and spent > budget:
             due_ns = self._short_since_ns + PAUSE_HOLD_NS
             again_ns = due_ns if again_ns is None else min(again_ns, due_ns)

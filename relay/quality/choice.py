@@ -8,7 +8,7 @@ costs the publisher a keyframe. Bandwidth plays no part here.
 """
 
 import enum
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 # A higher encoding that came back must have been there this long before we return to it: two intervals of the
@@ -42,6 +42,8 @@ class Wanted:
     width: int = 0
     height: int = 0
     fps: int = 0
+    # 1 to 255, the most important last; 0: as the relay thinks.
+    priority: int = 0
 
     @property
     def is_paused(self) -> bool:
@@ -69,6 +71,16 @@ def target(shapes: Sequence[EncodingShape], wanted: Wanted) -> int:
     if wanted.quality is Quality.MEDIUM:
         return min(1, highest)
     return highest
+
+
+def quality_for(shapes: Mapping[Quality, EncodingShape], wanted: Wanted) -> Quality:
+    """Return the least of a publisher's qualities that serves what is wanted; OFF when nothing is."""
+    if wanted.is_paused:
+        return Quality.OFF
+    qualities = sorted(shapes)
+    if wanted.width <= 0 or not qualities:
+        return wanted.quality
+    return qualities[target([shapes[quality] for quality in qualities], wanted)]
 
 
 @dataclass(slots=True)

@@ -45,6 +45,11 @@ class Speakers:
         """True when nobody spoke lately: a tick would change nothing."""
         return not self._voices and not self._heard
 
+    @property
+    def active(self) -> dict[str, float]:
+        """Who speaks, as told last, and how loud."""
+        return {sid: voice.told for sid, voice in self._voices.items() if voice.told > 0}
+
     def heard(self, sid: str, dbov: int) -> None:
         """Note that a participant spoke through a window, at this level in -dBov. Of several tracks the loudest counts."""
         self._heard[sid] = max(self._heard.get(sid, 0.0), 10 ** (-dbov / 20))

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from relay.quality.choice import Wanted
+from relay.quality.choice import BEST, Wanted
 from relay.rooms.permissions import EVERYBODY, Audience, Permission
 from relay.rooms.publication import Publication
 from relay.rooms.subscription import Subscription
@@ -69,6 +69,8 @@ class Endpoint:
     # Asked for before the subscription exists: kept, because clients send both in either order.
     chosen: dict[str, bool] = field(default_factory=dict)
     wanted: dict[str, Wanted] = field(default_factory=dict)
+    # Of tracks it has not spoken of yet.
+    default_wanted: Wanted = BEST
 
     @property
     def identity(self) -> str:

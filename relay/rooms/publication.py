@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, field
 
 from relay.policy.tiers import CLEAR, VIDEO_CODECS
-from relay.quality.choice import EncodingShape
+from relay.quality.choice import EncodingShape, Quality
 from relay.rooms.permissions import Source
 
 
@@ -65,6 +65,8 @@ class Publication:
     muted: bool = False
     # Muted from outside: nothing of it is forwarded until its publisher says that it is unmuted, whatever comes.
     is_silenced: bool = False
+    # Not among those whom a large room forwards now.
+    is_off_stage: bool = False
     width: int = 0
     height: int = 0
     layers: tuple[Layer, ...] = ()
@@ -113,6 +115,11 @@ class Publication:
     def encoding_count(self) -> int:
         """How many encodings may come: one per rid, else one."""
         return max(1, len(self.rids))
+
+    def qualities(self) -> dict[Quality, EncodingShape]:
+        """Return the announced size of every quality, by LiveKit's numbers of them."""
+        known = {layer.quality: layer for layer in self.layers if layer.quality in (0, 1, 2)}
+        return {Quality(number): EncodingShape(layer.width, layer.height) for number, layer in known.items()}
 
     def shapes(self) -> tuple[EncodingShape, ...]:
         """Return the announced size of every encoding, low to high; zero where nothing was announced."""

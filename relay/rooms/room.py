@@ -12,7 +12,9 @@ from typing import Any
 from relay.errors import Refused
 from relay.policy.terms import PREFIX, Terms, counted, is_reserved
 from relay.policy.tiers import RoomKey
-from relay.quality.choice import BEST, Wanted
+from relay.quality.allocator import Reason
+from relay.quality.choice import Quality, Wanted, quality_for, target
+from relay.quality.dynacast import rank
 from relay.rooms.endpoint import Endpoint, LeaveReason, State
 from relay.rooms.intents import (
     Announce,
@@ -379,6 +381,45 @@ class Room:
             intents += self._rechoose(subscription, now_ns)
         return intents
 
+    def set_stage(self, track_sid: str, is_on: bool, now_ns: int) -> list[Intent]:
+        """Forward this track, or nothing of it, whoever sees it: by the policy of a large room."""
+        publication = self.publication(track_sid)
+        if publication is None:
+            return []
+        publication.is_off_stage = not is_on
+        return self.settle(track_sid, now_ns)
+
+    def is_on_stage(self, track_sid: str) -> bool:
+        """False for a track of which a large room's policy forwards nothing now."""
+        publication = self.publication(track_sid)
+        return publication is not None and not publication.is_off_stage
+
+    def limit_of(self, subscription: Subscription) -> Reason:
+        """Return why a subscription is sent no better encoding than policy lets it have; bandwidth is no part of this."""
+        publication = self.publication(subscription.track_sid)
+        if publication is None or publication.is_silenced:
+            return Reason.PUBLISHER
+        if publication.is_off_stage:
+            return Reason.POLICY
+        if subscription.wanted.is_paused:
+            return Reason.REQUESTED
+        if not publication.is_video:
+            return Reason.NONE
+        shapes = publication.shapes()
+        best = target(shapes, subscription.wanted)
+        if subscription.encoding is None or subscription.encoding < best:
+            return Reason.PUBLISHER
+        return Reason.REQUESTED if best < len(shapes) - 1 else Reason.NONE
+
+    def wanted_of(self, track_sid: str) -> Quality:
+        """Return the best quality of a video that anybody wants who may have it."""
+        publication = self.publication(track_sid)
+        if publication is None or publication.is_silenced or publication.is_off_stage:
+            return Quality.OFF
+        shapes = publication.qualities()
+        wanted = (quality_for(shapes, subscription.wanted) for subscription in self.subscriptions_of(track_sid))
+        return max(wanted, key=rank, default=Quality.OFF)
+
     def subscriptions_of(self, track_sid: str) -> list[Subscription]:
         """Return all views of one track."""
         return [self.endpoints[sid].subscriptions[track_sid] for sid in self._subscribers_of.get(track_sid, ())]
@@ -412,7 +453,7 @@ class Room:
         )
         should = allowed and subscriber.chosen.get(publication.sid, subscriber.auto_subscribe)
         if should and publication.sid not in subscriber.subscriptions:
-            wanted = subscriber.wanted.get(publication.sid, BEST)
+            wanted = subscriber.wanted.get(publication.sid, subscriber.default_wanted)
             subscriber.subscriptions[publication.sid] = Subscription(subscriber.sid, publication.sid, wanted)
             self._subscribers_of.setdefault(publication.sid, set()).add(subscriber.sid)
             return [Attach(subscriber.sid, publication.sid)]
@@ -444,7 +485,7 @@ class Room:
         publication = self.publication(subscription.track_sid)
         if publication is None:
             return []
-        if publication.is_silenced:
+        if publication.is_silenced or publication.is_off_stage:
             encoding = None
         elif publication.is_video:
             encoding = subscription.chooser.choose(

@@ -23,8 +23,10 @@ from relay.rooms.endpoint import LeaveReason
 from relay.rooms.room import Room
 from relay.sdp import CodecPolicy, LocalTransport
 from relay.session import Certificate
+from relay.signaling.allocation import Ladders
 from relay.signaling.hall import Hall, RoomObserver
 from relay.signaling.keyring import Keyring
+from relay.signaling.measuring import Measuring
 from relay.signaling.ratings import Ratings
 from relay.signaling.session import Joining, Session, SessionListener
 from relay.signaling.tasks import Tasks
@@ -81,16 +83,20 @@ class Conference:
         self.pool = handshake_pool()
         self.tasks = Tasks()
         self.is_draining = False
+        self.measuring = Measuring(self, self._on_rates)
+        self.ladders = Ladders(self.measuring)
         self._directory = Directory(limits.rooms_per_customer, limits.empty_room_s, limits.departed_room_s)
         self._observe = observe
         self._halls: dict[RoomKey, Hall] = {}
         self._janitor: asyncio.Task[None] | None = None
         self._rater: asyncio.Task[None] | None = None
+        self._measurer: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to look after rooms."""
         self._janitor = self.tasks.spawn(self._look_after_rooms(), "janitor")
         self._rater = self.tasks.spawn(Ratings(self).run(), "ratings")
+        self._measurer = self.tasks.spawn(self.measuring.run(), "measuring")
 
     async def prepare(self, joining: Joining) -> Session:
         """Return a session whose transports exist.   Errors: Refused, PlaneError."""
@@ -233,7 +239,7 @@ class Conference:
 
     async def stop(self) -> None:
         """Give everything back. Call `drain` first."""
-        for task in (self._janitor, self._rater):
+        for task in (self._janitor, self._rater, self._measurer):
             if task is not None:
                 task.cancel()
         await self.tasks.wait()
@@ -264,6 +270,12 @@ class Conference:
             hall = self._halls[key] = Hall(room, self._observe(room))
             log.info("room opened", room=room.sid, customer=key.customer, tier=terms.tier.name, frames=terms.frames)
         return hall
+
+    def _on_rates(self, receivers: set[int]) -> None:
+        """Have videos that cost another amount now divided anew."""
+        self.ladders.on_rates(receivers)
+        for hall in self._halls.values():
+            hall.on_rates(receivers)
 
     async def _look_after_rooms(self) -> None:
         while True:

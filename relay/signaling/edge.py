@@ -6,6 +6,7 @@ from relay.signaling.client_api import MAX_BODY_BYTES, ClientApi
 from relay.signaling.cross_origin import CrossOrigin
 from relay.signaling.livekit.http import LivekitHttp
 from relay.signaling.livekit.twirp import Twirp
+from relay.signaling.quality_api import QualityApi
 from relay.signaling.web_files import WebFiles
 
 
@@ -13,6 +14,7 @@ def application(
     livekit: LivekitHttp,
     twirp: Twirp,
     client_api: ClientApi,
+    quality_api: QualityApi,
     files: WebFiles,
     cross_origin: CrossOrigin,
     observed: list[web.RouteDef],
@@ -23,6 +25,8 @@ def application(
         handler = livekit.handler_of(request.path) or twirp.handler_of(request.path)
         if handler is not None:
             return await handler(request)
+        if (answer := quality_api.respond(request)) is not None:
+            return answer
         if (preflight := cross_origin.preflight(request)) is not None:
             return preflight
         response = await client_api.respond(request) or files.respond(request)

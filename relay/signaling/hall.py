@@ -25,7 +25,9 @@ from relay.rooms.intents import (
     TellUnpublished,
 )
 from relay.rooms.room import Room
+from relay.signaling.demands import Demands
 from relay.signaling.feed import RosterFeed, RosterUpdate
+from relay.signaling.stages import Stages
 
 if TYPE_CHECKING:
     from relay.signaling.session import Session, SessionListener
@@ -54,6 +56,10 @@ class Hall:
         self._observer = observer
         self.sessions: dict[str, Session] = {}
         self.feed = RosterFeed(self._deliver)
+        # Whose videos come first: who speaks, pauses for breath included.
+        self.speaking: frozenset[str] = frozenset()
+        self.demands = Demands(self)
+        self._stages = Stages(self)
         self._speakers = Speakers()
         self._speaking: asyncio.TimerHandle | None = None
 
@@ -67,6 +73,7 @@ class Hall:
         # The joiner has just read the whole roster, so what it subscribes to need not wait for the next update.
         for intent in intents:
             if isinstance(intent, Attach):
+                self.demands.touch(intent.track_sid)
                 self._attach(intent.subscriber_sid, intent.track_sid)
         self.carry_out(intent for intent in intents if not isinstance(intent, Attach))
 
@@ -83,7 +90,17 @@ class Hall:
 
     def set_wanted(self, sid: str, track_sids: Iterable[str], wanted: Wanted) -> None:
         """Note what a subscriber can show of these tracks."""
+        track_sids = tuple(track_sids)
         self.carry_out(self.room.set_wanted(sid, track_sids, wanted, monotonic_ns()))
+        for track_sid in track_sids:
+            self.demands.touch(track_sid)
+        if (session := self.sessions.get(sid)) is not None:
+            session.division.refresh_tracks(track_sids)
+
+    def on_rates(self, receivers: set[int]) -> None:
+        """Divide anew for who sees something of these receivers, since it costs another amount now."""
+        for session in self.sessions.values():
+            session.division.refresh(receivers)
 
     def heard(self, sid: str, dbov: int) -> None:
         """Note that a participant spoke; those who hear it are told soon."""
@@ -95,6 +112,7 @@ class Hall:
         if self._observer is not None:
             self._observer.finished()
         self.feed.close()
+        self.demands.close()
         if self._speaking is not None:
             self._speaking.cancel()
 
@@ -109,6 +127,7 @@ class Hall:
                 mine = [c for c in changes if c.sid == session.sid or self.room.hears(session.sid, c.sid)]
                 if mine and session.listener is not None:
                     session.listener.on_speakers(mine)
+        self._stages.hear(self._speakers.active)
         self._listen_on()
 
     def settle(self, track_sid: str) -> None:
@@ -120,10 +139,13 @@ class Hall:
             case Announce(sid, to_itself):
                 endpoint = self.room.endpoints.get(sid)
                 if endpoint is not None:
+                    self.demands.meet(endpoint)
+                    self._stages.update()
                     self.feed.mark(endpoint, to_itself=to_itself)
                     if self._observer is not None:
                         self._observer.changed(endpoint)
             case Depart(endpoint, reason):
+                self._stages.update()
                 self.feed.depart(endpoint)
                 if self._observer is not None:
                     self._observer.departed(endpoint)
@@ -132,32 +154,34 @@ class Hall:
                 if session is not None:
                     session.close(reason)
             case Attach(subscriber_sid, track_sid):
+                self.demands.touch(track_sid)
                 self.feed.after(lambda: self._attach(subscriber_sid, track_sid))
             case Detach(subscriber_sid, track_sid):
+                self.demands.touch(track_sid)
                 session = self.sessions.get(subscriber_sid)
                 if session is not None and session.subscriber is not None:
                     session.subscriber.remove(track_sid)
             case Forward(subscriber_sid, track_sid, encoding):
                 session = self.sessions.get(subscriber_sid)
-                if session is not None and session.subscriber is not None:
-                    session.subscriber.forward(track_sid, encoding)
+                if session is not None:
+                    session.forward(track_sid, encoding)
             case TellFirstSubscriber(publisher_sid, track_sid):
-                if (listener := self._listener(publisher_sid)) is not None:
+                if (listener := self.listener(publisher_sid)) is not None:
                     listener.on_first_subscriber(track_sid)
             case TellAllowed(subscriber_sid, publisher_sid, track_sid, allowed):
-                if (listener := self._listener(subscriber_sid)) is not None:
+                if (listener := self.listener(subscriber_sid)) is not None:
                     listener.on_consent(publisher_sid, track_sid, allowed)
             case TellNotFound(subscriber_sid, track_sid):
-                if (listener := self._listener(subscriber_sid)) is not None:
+                if (listener := self.listener(subscriber_sid)) is not None:
                     listener.on_subscription_failed(track_sid, is_unsupported=False)
             case TellMuted(publisher_sid, track_sid, muted):
-                if (listener := self._listener(publisher_sid)) is not None:
+                if (listener := self.listener(publisher_sid)) is not None:
                     listener.on_muted(track_sid, muted)
             case TellUnpublished(publisher_sid, track_sid):
-                if (listener := self._listener(publisher_sid)) is not None:
+                if (listener := self.listener(publisher_sid)) is not None:
                     listener.on_unpublished(track_sid)
             case TellPermission(sid):
-                if (listener := self._listener(sid)) is not None:
+                if (listener := self.listener(sid)) is not None:
                     listener.on_permission()
             case TellRoom():
                 self.feed.mark_room()
@@ -175,7 +199,8 @@ class Hall:
         if carried is not None:
             session.subscriber.add(publication, carried)
 
-    def _listener(self, sid: str) -> "SessionListener | None":
+    def listener(self, sid: str) -> "SessionListener | None":
+        """Return whom to tell about a participant that is here."""
         session = self.sessions.get(sid)
         return session.listener if session is not None else None
 

@@ -15,9 +15,12 @@ from relay.errors import VeilError
 from relay.log import get_logger
 from relay.policy.terms import NO_DEMANDS, Demands
 from relay.policy.tiers import RoomKey, least
+from relay.quality.choice import Quality
 from relay.quality.connection import Rating
+from relay.quality.explain import Explanation, StreamState
 from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import Endpoint, LeaveReason
+from relay.signaling.allocation import Division
 from relay.signaling.channels import DataPipe
 from relay.signaling.data_rules import DataRules
 from relay.signaling.feed import RosterUpdate
@@ -74,6 +77,12 @@ class SessionListener(Protocol):
     def on_speakers(self, changes: Sequence[Speaker]) -> None:
         """Somebody whom this participant hears, or itself, began or stopped to speak or changed in loudness."""
 
+    def on_stream_states(self, changes: Sequence[StreamState]) -> None:
+        """The participant's path has no room for these videos any more, or has again."""
+
+    def on_demand(self, track_sid: str, enabled: Mapping[Quality, bool]) -> None:
+        """Of a track of this participant, which qualities anybody wants changed."""
+
     def on_ratings(self, ratings: Mapping[str, Rating]) -> None:
         """The connections of these participants, by sid, are rated anew."""
 
@@ -111,6 +120,7 @@ class Session:
         self.pipe = DataPipe(self._on_pipe_overflow, reliable_label=RELIABLE)
         self.publisher = PublisherSide(self)
         self.data_rules = DataRules(self)
+        self.division = Division(self)
         self.subscriber: SubscriberSide | None = (
             SubscriberSide(self) if self.endpoint.permission.can_subscribe else None
         )
@@ -173,6 +183,17 @@ class Session:
         if not self.is_over:
             self.pipe.send(label, data)
 
+    def forward(self, track_sid: str, encoding: int | None) -> None:
+        """Forward this encoding of a sound, None for nothing; of a video at most this one, as far as the path goes."""
+        if self.division.has(track_sid):
+            self.division.set_ceiling(track_sid, encoding)
+        elif self.subscriber is not None:
+            self.subscriber.forward(track_sid, encoding)
+
+    def explain(self) -> list[Explanation]:
+        """Return of every subscription what is forwarded now, the best there is, and what stands between them."""
+        return self.division.explain()
+
     def lost_signal(self) -> None:
         """Note that the signalling connection is gone without a goodbye; media that flows keeps the participant."""
         if self.subscriber is not None:
@@ -192,6 +213,7 @@ class Session:
         if self.is_over:
             return
         self.is_over = True
+        self.division.close()
         for timer in (self._grace, self._join_deadline):
             if timer is not None:
                 timer.cancel()
@@ -232,6 +254,11 @@ class Session:
         else:
             self._gone.add(driver)
         self._reconsider_grace()
+
+    def on_estimate(self, driver: TransportDriver, estimate_bps: int) -> None:
+        """Have videos divided by what their transport carries."""
+        if self.subscriber is not None and driver is self.subscriber.driver and not self.is_over:
+            self.division.on_estimate(estimate_bps)
 
     def on_closed(self, driver: TransportDriver, reason: str) -> None:
         """Note that a transport will carry nothing any more."""

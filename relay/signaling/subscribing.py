@@ -58,6 +58,8 @@ class SubscriberSide:
         self._plane = session.conference.plane
         self._negotiation = SubscriberNegotiation()
         self._views: dict[str, View] = {}
+        # The receivers of the sound that is forwarded.
+        self.sounds: set[int] = set()
         self._removed_mids: list[str] = []
         self._dirty = asyncio.Event()
         self._number = 0
@@ -108,6 +110,8 @@ class SubscriberSide:
         view = self._views.pop(track_sid, None)
         if view is None:
             return
+        self._session.division.end(track_sid)
+        self.sounds.discard(view.carried.receiver)
         if view.egress is not None:
             self._command(self._plane.remove_egress(view.egress))
         if view.mid:
@@ -120,6 +124,11 @@ class SubscriberSide:
         view = self._views.get(track_sid)
         if view is not None and view.egress is not None:
             self._command(self._plane.select_encoding(view.egress, encoding))
+
+    def egress_of(self, track_sid: str) -> int | None:
+        """The number in the data plane of what is forwarded of this track; None while its client has not taken it."""
+        view = self._views.get(track_sid)
+        return view.egress if view is not None else None
 
     @property
     def egresses(self) -> list[int]:
@@ -237,12 +246,17 @@ class SubscriberSide:
         view.egress = egress
         hall = self._session.hall
         subscription = self._session.endpoint.subscriptions.get(view.track_sid)
-        if hall is None or subscription is None:
+        publication = hall.room.publication(view.track_sid) if hall is not None else None
+        if hall is None or subscription is None or publication is None:
             return
+        if view.is_video:
+            self._session.division.begin(publication, view.carried)
+        else:
+            self.sounds.add(view.carried.receiver)
         before = subscription.encoding
         hall.carry_out(hall.room.attached(self._session.sid, view.track_sid, monotonic_ns()))
         if before is not None and subscription.encoding == before:
-            self.forward(view.track_sid, before)
+            self._session.forward(view.track_sid, before)
 
     def _command(self, command: Coroutine[Any, Any, None]) -> None:
         """Have the data plane do something about an egress that may just be going away with its publisher."""

@@ -53,6 +53,9 @@ class TransportOwner(Protocol):
     def on_connected(self, driver: "TransportDriver") -> None:
         """Keys are set: media and data flow."""
 
+    def on_estimate(self, driver: "TransportDriver", estimate_bps: int) -> None:
+        """The path to the other end carries that much."""
+
     def on_reachable(self, driver: "TransportDriver", is_reachable: bool) -> None:
         """ICE found or lost the other end."""
 
@@ -196,6 +199,11 @@ class TransportDriver:
         if not self.is_closed and self.is_reachable:
             self.is_reachable = False
             self._owner.on_reachable(self, False)
+
+    def on_estimate(self, estimate_bps: int, loss: float, rtt_ms: int) -> None:
+        """Note what the path carries."""
+        if not self.is_closed:
+            self._owner.on_estimate(self, estimate_bps)
 
     # Inside.
 

@@ -33,6 +33,8 @@ COUNTS = {
     "workers",
     "peer_packets_per_s",
     "peer_bits_per_s",
+    "cameras_forwarded",
+    "microphones_forwarded",
 }
 
 

@@ -152,6 +152,24 @@ def _permission_update(update: rtc.SubscriptionPermissionUpdate) -> str:
     return "" if _is_sid(update.participant_sid, "PA") else f"participant sid {update.participant_sid!r}"
 
 
+def _subscribed_quality(update: rtc.SubscribedQualityUpdate) -> str:
+    for codec in update.subscribed_codecs:
+        if not codec.codec or codec.codec != codec.codec.lower() or "/" in codec.codec:
+            return f"codec {codec.codec!r}, which browsers do not find among theirs"
+        if len(codec.qualities) != 3:
+            return f"{len(codec.qualities)} qualities of a codec, where all three have to be named"
+    return "" if update.subscribed_codecs else "subscribed_quality_update without subscribed_codecs, which browsers go by"
+
+
+def _stream_states(update: rtc.StreamStateUpdate) -> str:
+    for info in update.stream_states:
+        if not _is_sid(info.participant_sid, "PA"):
+            return f"participant sid {info.participant_sid!r}"
+        if wrong := _track_sid(info):
+            return wrong
+    return "" if update.stream_states else "stream_state_update without a stream"
+
+
 def _leave(leave: rtc.LeaveRequest) -> str:
     if leave.can_reconnect != (leave.action != rtc.LeaveRequest.Action.DISCONNECT):
         return "leave whose can_reconnect and action disagree"
@@ -177,7 +195,8 @@ _BY_KIND: dict[str, Callable[..., str]] = {
     "track_unpublished": _track_sid,
     "track_subscribed": _track_sid,
     "subscription_response": _track_sid,
-    "subscribed_quality_update": _track_sid,
+    "subscribed_quality_update": lambda m: _track_sid(m) or _subscribed_quality(m),
+    "stream_state_update": _stream_states,
     "subscription_permission_update": lambda m: _permission_update(m) or _track_sid(m),
     "leave": _leave,
     "pong_resp": _pong,

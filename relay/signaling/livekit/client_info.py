@@ -23,6 +23,7 @@ class ClientInfo:
     client_protocol: int
     capabilities: tuple[int, ...]
     auto_subscribe: bool
+    adaptive_stream: bool
     reconnect: bool
     participant_sid: str
     attributes: tuple[tuple[str, str], ...]
@@ -40,6 +41,7 @@ def read_client_info(query: Mapping[str, str]) -> ClientInfo:
         client_protocol=_number(query.get("client_protocol"), 0),
         capabilities=tuple(dict.fromkeys(capabilities)),
         auto_subscribe=_is_true(query.get("auto_subscribe", "1")),
+        adaptive_stream=_is_true(query.get("adaptive_stream", "")),
         reconnect=_is_true(query.get("reconnect", "")),
         participant_sid=query.get("sid", "")[:64],
         attributes=_attributes(query.get("attributes", "")),

@@ -15,6 +15,7 @@ from relay.errors import Refused, VeilError
 from relay.ids import new_sid
 from relay.log import get_logger
 from relay.policy.terms import without_reserved
+from relay.quality.choice import BEST, Quality, Wanted
 from relay.rooms.endpoint import Description, Endpoint, LeaveReason
 from relay.signaling.conference import Conference
 from relay.signaling.doorman import Doorman
@@ -180,6 +181,8 @@ def endpoint(grant: Grant, client: ClientInfo) -> Endpoint:
         permission=grant.permission,
         joined_at_ms=wall_ms(),
         auto_subscribe=client.auto_subscribe,
+        # It says what it shows as soon as it shows something; until then a small picture is enough.
+        default_wanted=Wanted(quality=Quality.LOW) if client.adaptive_stream else BEST,
     )
 
 

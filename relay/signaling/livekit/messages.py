@@ -11,6 +11,7 @@ from livekit.protocol import room as room_api
 from relay.policy.tiers import VIDEO_CODECS
 from relay.quality.choice import Quality, Wanted
 from relay.quality.connection import Rating
+from relay.quality.explain import StreamState
 from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.rooms.permissions import Audience, AudienceRule, Permission, Source
@@ -316,7 +317,33 @@ def _read_layers(layers: Iterable[models.VideoLayer]) -> tuple[Layer, ...]:
 def read_wanted(settings: rtc.UpdateTrackSettings) -> Wanted:
     """Return what a subscriber says it can show."""
     quality = Quality(settings.quality) if settings.quality in set(Quality) else Quality.HIGH
-    return Wanted(settings.disabled, quality, settings.width, settings.height, settings.fps)
+    priority = min(settings.priority, 255)
+    return Wanted(settings.disabled, quality, settings.width, settings.height, settings.fps, priority)
+
+
+def stream_states(changes: Iterable[StreamState]) -> Response:
+    """Videos that the reader's connection has no room for any more, or has again."""
+    states = [
+        rtc.StreamStateInfo(
+            participant_sid=change.publisher_sid,
+            track_sid=change.track_sid,
+            state=rtc.StreamState.PAUSED if change.is_paused else rtc.StreamState.ACTIVE,
+        )
+        for change in changes
+    ]
+    return Response(stream_state_update=rtc.StreamStateUpdate(stream_states=states))
+
+
+def subscribed_quality(publication: Publication, enabled: Mapping[Quality, bool]) -> Response:
+    """What the reader should go on sending of its track. Clients of today read `subscribed_codecs` alone."""
+    qualities = [rtc.SubscribedQuality(quality=int(q), enabled=on) for q, on in enabled.items()]  # type: ignore[arg-type]
+    codec = publication.mime_type.rpartition("/")[2].lower()
+    update = rtc.SubscribedQualityUpdate(
+        track_sid=publication.sid,
+        subscribed_qualities=qualities,
+        subscribed_codecs=[rtc.SubscribedCodec(codec=codec, qualities=qualities)],
+    )
+    return Response(subscribed_quality_update=update)
 
 
 def read_audience(permission: rtc.SubscriptionPermission) -> Audience:

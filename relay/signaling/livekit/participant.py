@@ -10,7 +10,9 @@ from livekit.protocol import models, rtc
 
 from relay.clock import wall_s
 from relay.log import get_logger
+from relay.quality.choice import Quality
 from relay.quality.connection import Rating
+from relay.quality.explain import StreamState
 from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import LeaveReason
 from relay.signaling.feed import RosterUpdate
@@ -81,6 +83,16 @@ class LivekitParticipant:
     def on_speakers(self, changes: Sequence[Speaker]) -> None:
         """Tell who speaks now."""
         self.put(messages.speakers(changes))
+
+    def on_stream_states(self, changes: Sequence[StreamState]) -> None:
+        """Tell which videos are paused for want of bandwidth."""
+        self.put(messages.stream_states(changes))
+
+    def on_demand(self, track_sid: str, enabled: Mapping[Quality, bool]) -> None:
+        """Have the client stop or resume sending qualities of a track."""
+        publication = self.session.endpoint.publications.get(track_sid)
+        if publication is not None:
+            self.put(messages.subscribed_quality(publication, enabled))
 
     def on_ratings(self, ratings: Mapping[str, Rating]) -> None:
         """Tell how good connections are."""

@@ -142,6 +142,24 @@ WRONG_LATER = {
     "a permission of nobody": R(
         subscription_permission_update=rtc.SubscriptionPermissionUpdate(participant_sid="x", track_sid="TR_1")
     ),
+    "qualities without codecs": R(subscribed_quality_update=rtc.SubscribedQualityUpdate(track_sid="TR_1")),
+    "qualities of a codec in capitals": R(
+        subscribed_quality_update=rtc.SubscribedQualityUpdate(
+            track_sid="TR_1", subscribed_codecs=[rtc.SubscribedCodec(codec="VP8", qualities=[rtc.SubscribedQuality()] * 3)]
+        )
+    ),
+    "one quality of a codec": R(
+        subscribed_quality_update=rtc.SubscribedQualityUpdate(
+            track_sid="TR_1", subscribed_codecs=[rtc.SubscribedCodec(codec="vp8", qualities=[rtc.SubscribedQuality()])]
+        )
+    ),
+    "the state of no stream": R(stream_state_update=rtc.StreamStateUpdate()),
+    "the state of a stream without TR_": R(
+        stream_state_update=rtc.StreamStateUpdate(stream_states=[rtc.StreamStateInfo(participant_sid="PA_1", track_sid="x")])
+    ),
+    "the state of nobody's stream": R(
+        stream_state_update=rtc.StreamStateUpdate(stream_states=[rtc.StreamStateInfo(participant_sid="x", track_sid="TR_1")])
+    ),
     "a leave that contradicts itself": R(leave=rtc.LeaveRequest(action=2, can_reconnect=False)),
     "a pong in nanoseconds": R(pong_resp=rtc.Pong(timestamp=10**18)),
     "an old pong in nanoseconds": R(pong=10**18),

@@ -1,0 +1,155 @@
+"""How much every received encoding costs and what goes out to whom, from the data plane's snapshots, once a second.
+
+One task for the whole relay; it costs nothing while no video is subscribed to. A rate is told to have changed when it
+did by a tenth: encoders swing by less, and each change is a division anew for everybody who sees the video.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from relay.clock import monotonic_ns
+from relay.plane import PlaneError
+
+if TYPE_CHECKING:
+    from relay.plane.stats import PlaneSnapshot
+    from relay.signaling.conference import Conference
+
+INTERVAL_S = 1.0
+# RTP header with extensions and the authentication tag, which a stream's byte count leaves out.
+PACKET_OVERHEAD_BYTES = 40
+# Weight of the newest second: a keyframe is spread over three.
+SMOOTHING = 0.4
+MATERIAL = 0.1
+
+
+@dataclass(slots=True)
+class Rate:
+    """One received encoding. told_bps is what divisions go by; 0 until it was measured for a whole interval."""
+
+    packets: int
+    octets: int
+    frames: int
+    bps: float = 0.0
+    fps: float = 0.0
+    told_bps: int = 0
+    told_fps: float = 0.0
+    measured: int = 0
+
+
+@dataclass(slots=True)
+class Sent:
+    """What goes out of one subscription. encoding: -1 none."""
+
+    encoding: int
+    bps: int = 0
+    fps: float = 0.0
+
+
+class Measuring:
+    """The newest figures. `on_changed` is told the receivers whose encodings cost another amount now."""
+
+    def __init__(self, conference: "Conference", on_changed: Callable[[set[int]], None]) -> None:
+        self._conference = conference
+        self._on_changed = on_changed
+        self._at_ns = 0
+        self._rates: dict[tuple[int, int], Rate] = {}
+        self._of_receiver: dict[int, dict[int, Rate]] = {}
+        self._egresses: Any = None
+        self._egresses_before: Any = None
+        self._span_s = INTERVAL_S
+        self._sent: dict[int, Sent] | None = None
+
+    async def run(self) -> None:
+        """Measure for ever."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            if not any(hall.sessions for hall in self._conference.halls):
+                continue
+            try:
+                self.take(await self._conference.plane.snapshot())
+            except PlaneError:
+                # It stops, or has no room for the question now.
+                continue
+
+    @property
+    def receivers(self) -> Collection[int]:
+        """The receivers that anything came from."""
+        return self._of_receiver.keys()
+
+    def rates_of(self, receiver: int) -> dict[int, Rate]:
+        """Return what is known of a receiver's encodings, by their number."""
+        return self._of_receiver.get(receiver, {})
+
+    def sent(self, egress: int) -> Sent | None:
+        """Return what went out of an egress in the last second; None when it is newer."""
+        if self._sent is None:
+            self._sent = self._compare()
+        return self._sent.get(egress)
+
+    def take(self, snapshot: "PlaneSnapshot") -> None:
+        """Digest a snapshot."""
+        now_ns = monotonic_ns()
+        span_s = (now_ns - self._at_ns) / 1e9 if self._at_ns else 0.0
+        self._at_ns = now_ns
+        self._egresses_before, self._egresses = self._egresses, snapshot.egresses
+        self._span_s, self._sent = span_s, None
+        changed: set[int] = set()
+        rates: dict[tuple[int, int], Rate] = {}
+        by_receiver: dict[int, dict[int, Rate]] = {}
+        streams = snapshot.streams
+        columns = [streams[name].tolist() for name in ("receiver", "encoding", "packets", "bytes", "frames")]
+        for receiver, encoding, packets, octets, frames in zip(*columns, strict=True):
+            if encoding < 0:
+                continue
+            rate = self._rates.get((receiver, encoding))
+            if rate is None or packets < rate.packets:
+                rate = Rate(packets, octets, frames)
+            elif span_s > 0 and _advance(rate, packets, octets, frames, span_s):
+                changed.add(receiver)
+            rates[receiver, encoding] = rate
+            by_receiver.setdefault(receiver, {})[encoding] = rate
+        self._rates, self._of_receiver = rates, by_receiver
+        if changed:
+            self._on_changed(changed)
+
+    def _compare(self) -> dict[int, Sent]:
+        if self._egresses is None:
+            return {}
+        names = ("egress", "bytes", "frames", "encoding")
+        before: dict[int, tuple[int, int]] = {}
+        if self._egresses_before is not None:
+            columns = [self._egresses_before[name].tolist() for name in names[:3]]
+            before = {row[0]: row[1:] for row in zip(*columns, strict=True)}
+        found = {}
+        rows = zip(*(self._egresses[name].tolist() for name in names), strict=True)
+        for egress, octets, frames, encoding in rows:
+            sent = found[egress] = Sent(encoding)
+            had = before.get(egress)
+            if had is not None and self._span_s > 0:
+                sent.bps = max(0, int((octets - had[0]) * 8 / self._span_s))
+                sent.fps = max(0.0, (frames - had[1]) / self._span_s)
+        return found
+
+
+def _advance(rate: Rate, packets: int, octets: int, frames: int, span_s: float) -> bool:
+    """Bring a rate up to now; True when it is another one than was told."""
+    grown = octets - rate.octets + PACKET_OVERHEAD_BYTES * (packets - rate.packets)
+    bps, fps = grown * 8 / span_s, (frames - rate.frames) / span_s
+    rate.packets, rate.octets, rate.frames = packets, octets, frames
+    if not grown:
+        # It pauses: what it cost stays known for when it comes back.
+        rate.measured = 0
+        return False
+    rate.measured += 1
+    if rate.measured == 1 and rate.told_bps == 0:
+        # It began somewhere within this interval.
+        return False
+    weight = SMOOTHING if rate.bps else 1.0
+    rate.bps += (bps - rate.bps) * weight
+    rate.fps += (fps - rate.fps) * weight
+    if abs(rate.bps - rate.told_bps) <= MATERIAL * rate.told_bps and abs(rate.fps - rate.told_fps) < 3:
+        return False
+    rate.told_bps, rate.told_fps = int(rate.bps), rate.fps
+    return True
