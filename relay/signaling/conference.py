@@ -19,7 +19,7 @@ from relay.plane import Plane
 from relay.policy.terms import Demands, check_demands, choose_terms
 from relay.policy.tiers import RoomKey, Tier, TierTable, least
 from relay.rooms.directory import Directory
-from relay.rooms.endpoint import LeaveReason
+from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.rooms.room import Room
 from relay.sdp import CodecPolicy, LocalTransport
 from relay.session import Certificate
@@ -207,6 +207,20 @@ class Conference:
         """Return the open room of that full name."""
         return self._halls.get(room)
 
+    def find_own(self, room: RoomKey, identity: str, sid: str) -> Session | Endpoint | None:
+        """Return the session of that sid in that room, or its participant if it left lately, if it is this identity's.
+
+        Whose token names another room or another identity learns nothing, not even that there is such a session.
+        """
+        hall = self._halls.get(room)
+        if hall is None:
+            return None
+        session = hall.sessions.get(sid)
+        if session is not None:
+            return session if session.endpoint.identity == identity else None
+        departed = hall.departures.find(sid)
+        return departed if departed is not None and departed.identity == identity else None
+
     def find_session(self, sid: str) -> Session | None:
         """Return the session of a participant that is in a room."""
         return next((hall.sessions[sid] for hall in self._halls.values() if sid in hall.sessions), None)
@@ -232,10 +246,10 @@ class Conference:
         )
 
     def drain(self) -> None:
-        """Take nobody in any more and tell everybody that it is over."""
+        """Take nobody in any more and tell everybody to come back: to the relay that is started next, or to another."""
         self.is_draining = True
         for hall in tuple(self._halls.values()):
-            hall.end_all(LeaveReason.SERVER_SHUTDOWN)
+            hall.end_all(LeaveReason.SERVER_SHUTDOWN, come_back=True)
 
     async def stop(self) -> None:
         """Give everything back. Call `drain` first."""

@@ -26,6 +26,7 @@ from relay.rooms.intents import (
 )
 from relay.rooms.room import Room
 from relay.signaling.demands import Demands
+from relay.signaling.departures import Departures
 from relay.signaling.feed import RosterFeed, RosterUpdate
 from relay.signaling.stages import Stages
 
@@ -60,6 +61,7 @@ class Hall:
         self.speaking: frozenset[str] = frozenset()
         self.demands = Demands(self)
         self._stages = Stages(self)
+        self.departures = Departures()
         self._speakers = Speakers()
         self._speaking: asyncio.TimerHandle | None = None
 
@@ -147,6 +149,7 @@ class Hall:
             case Depart(endpoint, reason):
                 self._stages.update()
                 self.feed.depart(endpoint)
+                self.departures.add(endpoint, monotonic_ns())
                 if self._observer is not None:
                     self._observer.departed(endpoint)
                 self._speakers.forget(endpoint.sid)
@@ -209,7 +212,7 @@ class Hall:
             if session.listener is not None:
                 session.listener.on_roster(update)
 
-    def end_all(self, reason: LeaveReason) -> None:
+    def end_all(self, reason: LeaveReason, *, come_back: bool = False) -> None:
         """End every session of the room."""
         for session in tuple(self.sessions.values()):
-            session.end(reason)
+            session.end(reason, come_back=come_back)

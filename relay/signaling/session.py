@@ -21,7 +21,7 @@ from relay.quality.explain import Explanation, StreamState
 from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.signaling.allocation import Division
-from relay.signaling.channels import DataPipe
+from relay.signaling.channels import DataPipe, Origin
 from relay.signaling.data_rules import DataRules
 from relay.signaling.feed import RosterUpdate
 from relay.signaling.publishing import PublisherSide
@@ -37,6 +37,9 @@ log = get_logger(__name__)
 
 # How long a participant whose media died may take to come back before it is removed (LiveKit: 5 s).
 GRACE_S = 5.0
+# How long a participant may be without signalling while its media lives. Clients give up by themselves before: browsers'
+# ten attempts are over after a minute, or two where each of them times out.
+SIGNAL_LOST_S = 120.0
 RELIABLE = "_reliable"
 LOSSY = "_lossy"
 
@@ -128,6 +131,7 @@ class Session:
         self._gone: set[TransportDriver] = set()
         self._closed: set[TransportDriver] = set()
         self._grace: asyncio.TimerHandle | None = None
+        self._signal_deadline: asyncio.TimerHandle | None = None
         self._join_deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -162,6 +166,8 @@ class Session:
             await side.close()
             return
         self.subscriber = side
+        if self._signal_deadline is not None:
+            side.pause()
         side.begin()
 
     def new_driver(self) -> TransportDriver:
@@ -178,10 +184,10 @@ class Session:
             bits_per_s=least(conference.limits.peer_bits_per_s, conference.tier_of(room).limits.bits_per_s),
         )
 
-    def send_data(self, label: str, data: bytes) -> None:
-        """Send a data channel message to this participant."""
+    def send_data(self, label: str, data: bytes, origin: Origin | None = None) -> None:
+        """Send a data channel message to this participant; `origin` is what its client knows a repeated one by."""
         if not self.is_over:
-            self.pipe.send(label, data)
+            self.pipe.send(label, data, origin)
 
     def forward(self, track_sid: str, encoding: int | None) -> None:
         """Forward this encoding of a sound, None for nothing; of a video at most this one, as far as the path goes."""
@@ -197,9 +203,21 @@ class Session:
     def lost_signal(self) -> None:
         """Note that the signalling connection is gone without a goodbye; media that flows keeps the participant."""
         if self.subscriber is not None:
-            self.subscriber.stop_negotiating()
+            self.subscriber.pause()
         if not self._ever_connected or self._is_all_gone():
             self.end(LeaveReason.SIGNAL_CLOSE)
+            return
+        log.info("signalling lost", participant=self.sid)
+        self._signal_deadline = asyncio.get_running_loop().call_later(SIGNAL_LOST_S, self._on_signal_deadline)
+
+    def resumed(self) -> None:
+        """Note that the client has a signalling connection again, which has just been told who is here."""
+        if self._signal_deadline is not None:
+            self._signal_deadline.cancel()
+            self._signal_deadline = None
+        log.info("signalling resumed", participant=self.sid)
+        if self.subscriber is not None:
+            self.subscriber.resume()
 
     def end(self, reason: LeaveReason, *, come_back: bool = False) -> None:
         """End the session: out of the room, transports closed. Only the first call counts."""
@@ -214,7 +232,7 @@ class Session:
             return
         self.is_over = True
         self.division.close()
-        for timer in (self._grace, self._join_deadline):
+        for timer in (self._grace, self._join_deadline, self._signal_deadline):
             if timer is not None:
                 timer.cancel()
         if self.listener is not None:
@@ -316,6 +334,10 @@ class Session:
     def _on_join_deadline(self) -> None:
         log.info("participant never connected its media", participant=self.sid)
         self.end(LeaveReason.CONNECTION_TIMEOUT)
+
+    def _on_signal_deadline(self) -> None:
+        log.info("participant did not bring its signalling back", participant=self.sid)
+        self.end(LeaveReason.SIGNAL_CLOSE)
 
     def _on_pipe_overflow(self) -> None:
         log.warning("participant does not read its data channel", participant=self.sid)

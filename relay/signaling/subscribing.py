@@ -1,7 +1,8 @@
 """The subscriber side of a session: offers what it subscribes to, and forwards what was accepted.
 
 At most one offer is outstanding (RFC 9429 §4.1.8.2). What changes meanwhile is collected and offered after the answer,
-so that a burst of joins costs two rounds and not one per track.
+so that a burst of joins costs two rounds and not one per track. While the client has no signalling connection nothing is
+offered; the first offer after it restarts ICE, since the client's network may be another one.
 """
 
 import asyncio
@@ -29,6 +30,10 @@ log = get_logger(__name__)
 ANSWER_TIMEOUT_S = 15.0
 # The three channels clients find by label (LIVEKIT §2.3): (label, ordered, max_retransmits).
 CHANNELS = (("_reliable", True, None), ("_lossy", False, 0), ("_data_track", False, 0))
+
+
+class SignalLost(Exception):
+    """There is nobody to answer the outstanding offer."""
 
 
 @dataclass(eq=False, slots=True)
@@ -64,7 +69,11 @@ class SubscriberSide:
         self._dirty = asyncio.Event()
         self._number = 0
         self._answered: asyncio.Future[str] | None = None
-        self._negotiating: asyncio.Task[None] | None = None
+        self._heard = asyncio.Event()
+        self._heard.set()
+        self._restart_is_due = False
+        # Whether the client has our present ICE credentials; such that it never had need no others in their place.
+        self._ice_is_known = False
 
     async def open(self) -> None:
         """Make the transport, with the channels its first offer names.   Errors: PlaneError."""
@@ -77,16 +86,24 @@ class SubscriberSide:
     def begin(self) -> None:
         """Send the first offer, and further ones as they become due."""
         self._dirty.set()
-        self._negotiating = self._session.tasks.spawn(self._run(), "subscriber negotiation")
+        self._session.tasks.spawn(self._run(), "subscriber negotiation")
 
     def connected(self) -> None:
         """Begin to forward what was accepted. Not before: a publisher's keyframe would go where nothing can be sent."""
         self._session.tasks.spawn(self._start_accepted(), "start egresses")
 
-    def stop_negotiating(self) -> None:
-        """Offer nothing any more, because nobody is there to answer; what is forwarded goes on."""
-        if self._negotiating is not None:
-            self._negotiating.cancel()
+    def pause(self) -> None:
+        """Offer nothing for now, because nobody is there to answer; what is forwarded goes on."""
+        self._heard.clear()
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(SignalLost())
+
+    def resume(self) -> None:
+        """Offer everything anew, with other ICE credentials; what an earlier offer said and nobody answered with it."""
+        self.pause()
+        self._restart_is_due = True
+        self._heard.set()
+        self._dirty.set()
 
     def add(self, publication: Publication, carried: Carried) -> None:
         """Offer this track with the next offer."""
@@ -152,9 +169,10 @@ class SubscriberSide:
         try:
             while not self._session.is_over:
                 await self._dirty.wait()
+                await self._heard.wait()
                 self._dirty.clear()
                 self._collect()
-                if self._number == 0 or self._negotiation.needs_offer:
+                if self._number == 0 or self._restart_is_due or self._negotiation.needs_offer:
                     await self._negotiate()
         except TimeoutError:
             log.info("offer was not answered", participant=self._session.sid)
@@ -187,11 +205,22 @@ class SubscriberSide:
 
     async def _negotiate(self) -> None:
         assert self.driver is not None and self._session.listener is not None
+        if self._restart_is_due and self._ice_is_known:
+            self._ice_is_known = False
+            await self.driver.restart_ice()
+            if not self._heard.is_set():
+                return
+        self._restart_is_due = False
         offer = self._negotiation.offer(self._session.conference.local_transport(self.driver))
         self._number += 1
         self._answered = asyncio.get_running_loop().create_future()
         self._session.listener.on_offer(offer.sdp, self._number, offer.track_by_mid)
-        sdp = await asyncio.wait_for(self._answered, ANSWER_TIMEOUT_S)
+        try:
+            sdp = await asyncio.wait_for(self._answered, ANSWER_TIMEOUT_S)
+        except SignalLost:
+            self._negotiation.abandon_offer()
+            return
+        self._ice_is_known = True
         await self._take(self._negotiation.accept(sdp))
 
     async def _take(self, accepted: Accepted) -> None:

@@ -73,7 +73,7 @@ class World:
 
     @staticmethod
     async def _handle(participant: LivekitParticipant, frame: bytes | str) -> None:
-        await participant.on_frame(frame)
+        await participant.on_frame(frame, participant.outbox)
         await asyncio.sleep(0)
 
 

@@ -33,6 +33,8 @@ class Stamped:
     is_encrypted: bool
     # What a packet on topic veil.keys says.
     keys: bytes | None
+    # The number that its client gave a reliable packet, from 1 up; 0: none.
+    sequence: int
 
 
 def _is_ambiguous(message: Message) -> bool:
@@ -81,4 +83,5 @@ def stamp(data: bytes, *, reliable: bool, sid: str, identity: str, is_agent: boo
         tuple(sids),
         is_encrypted=kind == "encrypted_packet",
         keys=packet.user.payload if kind == "user" and packet.user.topic == KEYS_TOPIC else None,
+        sequence=packet.sequence if reliable else 0,
     )

@@ -6,6 +6,7 @@ upgrade failed; it asks `/rtc/validate` with the same query instead and shows th
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -35,6 +36,8 @@ _VALIDATE = re.compile(r"(?:/[^/]+)*/rtc/validate/?")
 _NOT_HERE = re.compile(r"(?:/[^/]+)*/rtc/.*")
 _SLASHES = re.compile(r"/{2,}")
 _HEADER_VALUE = re.compile(r"[A-Za-z0-9, _-]{1,512}")
+# Who is out for one of these is not to come back by itself: it would put out who took its place, or call on after a kick.
+_FINAL = frozenset((LeaveReason.CLIENT_INITIATED, LeaveReason.DUPLICATE_IDENTITY, LeaveReason.PARTICIPANT_REMOVED))
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -97,11 +100,36 @@ class LivekitHttp:
                 max_queued_bytes=self._conference.limits.signal_queue_bytes,
             )
             if client.reconnect:
-                # There is no resume: clients answer this by joining anew.
-                await socket.prepare(request)
-                await ws.refuse(request, socket, outbox, LeaveReason.STATE_MISMATCH, come_back=True)
-                return socket
+                return await self._resume(request, socket, outbox, grant, client)
             return await self._serve(request, socket, outbox, grant, client)
+
+    async def _resume(
+        self, request: web.Request, socket: web.WebSocketResponse, outbox: Outbox, grant: Grant, client: ClientInfo
+    ) -> web.StreamResponse:
+        """Put this connection in the place of the one that a session had, if it is this token's session."""
+        found = self._own(grant, client)
+        if isinstance(found, LivekitParticipant) and not found.may_resume():
+            return self._refusal(request, Refused(429, "The connection is resumed too often."))
+        await socket.prepare(request)
+        # Its session may have ended while the socket was made, and so may its key.
+        found = self._own(grant, client) if self._keys.holds(grant.key) else None
+        if isinstance(found, LivekitParticipant) and found.resume(outbox, grant):
+            found.session.joining = replace(found.session.joining, key=grant.key, issued_s=grant.issued_s)
+            await ws.serve(request, socket, found)
+            return socket
+        self.refuse("resume")
+        is_final = isinstance(found, LeaveReason)
+        reason = found if isinstance(found, LeaveReason) else LeaveReason.STATE_MISMATCH
+        await ws.refuse(request, socket, outbox, reason, come_back=not is_final)
+        return socket
+
+    def _own(self, grant: Grant, client: ClientInfo) -> LivekitParticipant | LeaveReason | None:
+        """Return the participant that this client was, why it is out for good, or None: it may join anew."""
+        found = self._conference.find_own(grant.room, grant.identity, client.participant_sid)
+        if isinstance(found, Endpoint):
+            return found.leave_reason if found.leave_reason in _FINAL else None
+        listener = found.listener if found is not None else None
+        return listener if isinstance(listener, LivekitParticipant) else None
 
     async def _serve(
         self, request: web.Request, socket: web.WebSocketResponse, outbox: Outbox, grant: Grant, client: ClientInfo
@@ -156,9 +184,12 @@ class LivekitHttp:
         if not self._keys.holds(key):
             raise Refused(401, "The token's API key was just taken back.")
 
+    def refuse(self, what: str) -> None:
+        """Count something that was refused."""
+        self._refusals[what] = self._refusals.get(what, 0) + 1
+
     def _refusal(self, request: web.Request, refused: Refused) -> web.Response:
-        name = f"join_{refused.status}"
-        self._refusals[name] = self._refusals.get(name, 0) + 1
+        self.refuse(f"join_{refused.status}")
         return web.Response(status=refused.status, text=refused.sentence, headers=cors(request))
 
 

@@ -47,11 +47,8 @@ def join(
         participant=participant_info(me),
         other_participants=[participant_info(other) for other in others],
         server_version=SERVER_VERSION,
-        server_info=models.ServerInfo(version=SERVER_VERSION, protocol=SERVER_PROTOCOL, debug_info=DEBUG_INFO),
-        ice_servers=[
-            rtc.ICEServer(urls=server.urls, username=server.username, credential=server.credential)
-            for server in ice_servers
-        ],
+        server_info=_server_info(),
+        ice_servers=_ice_servers(ice_servers),
         subscriber_primary=subscriber_primary,
         ping_interval=ping_interval_s,
         ping_timeout=ping_timeout_s,
@@ -62,10 +59,29 @@ def join(
             for mime in (*(_MIMES[name] for name in VIDEO_CODECS[room.terms.frames]), *_AUDIO_MIMES)
         ],
         fast_publish=me.permission.can_publish,
-        # We have no resume: saying so saves browsers the attempt and its two seconds.
-        client_configuration=models.ClientConfiguration(resume_connection=models.ClientConfigSetting.DISABLED),
     )
     return Response(join=response)
+
+
+def reconnect(ice_servers: Iterable[IceServer], last_sequence: int) -> Response:
+    """The first frame of a connection that takes another one's place.
+
+    `last_sequence` is the number of the last reliable message that came from this client; it sends later ones again.
+    """
+    response = rtc.ReconnectResponse(
+        ice_servers=_ice_servers(ice_servers), server_info=_server_info(), last_message_seq=last_sequence
+    )
+    return Response(reconnect=response)
+
+
+def _ice_servers(servers: Iterable[IceServer]) -> list[rtc.ICEServer]:
+    return [
+        rtc.ICEServer(urls=server.urls, username=server.username, credential=server.credential) for server in servers
+    ]
+
+
+def _server_info() -> models.ServerInfo:
+    return models.ServerInfo(version=SERVER_VERSION, protocol=SERVER_PROTOCOL, debug_info=DEBUG_INFO)
 
 
 def speakers(changes: Iterable[Speaker]) -> Response:

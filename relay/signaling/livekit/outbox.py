@@ -79,6 +79,8 @@ class Outbox:
         self.violations = 0
         self.on_ready = on_ready
         self.on_overflow = on_overflow
+        # Called when another connection has taken this one's place.
+        self.on_replaced: Callable[[], None] = lambda: None
         self.is_open = False
         self.is_finished = False
         self._queue: deque[bytes | str] = deque()
@@ -125,6 +127,16 @@ class Outbox:
         """Note that nothing more will come; what is queued is still written."""
         self.is_finished = True
         self.on_ready()
+
+    def replace(self) -> None:
+        """Write nothing more: the client has another connection now."""
+        self.is_finished = True
+        self._queue.clear()
+        self.on_replaced()
+
+    def knows(self, sid: str) -> bool:
+        """True when the client was told of this participant and not of its end."""
+        return sid in self._versions
 
     @property
     def known_participants(self) -> int:

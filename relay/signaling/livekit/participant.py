@@ -1,6 +1,7 @@
 """One LiveKit client in a session: what it is told becomes messages; what it asks, `requests` makes calls of."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,19 +9,22 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from livekit.protocol import models, rtc
 
-from relay.clock import wall_s
+from relay.clock import monotonic_ns, wall_s
 from relay.log import get_logger
 from relay.quality.choice import Quality
 from relay.quality.connection import Rating
 from relay.quality.explain import StreamState
 from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import LeaveReason
+from relay.signaling.channels import Origin
+from relay.signaling.data_rules import Rate
 from relay.signaling.feed import RosterUpdate
 from relay.signaling.livekit import data, messages
+from relay.signaling.livekit.missed import Missed
 from relay.signaling.livekit.outbox import Frame, Outbox
 from relay.signaling.livekit.requests import Requests
 from relay.signaling.livekit.tokens import Grant, refresh, with_permission
-from relay.signaling.turn import ice_servers
+from relay.signaling.turn import IceServer, ice_servers
 
 if TYPE_CHECKING:
     from relay.signaling.hall import Hall
@@ -32,6 +36,13 @@ log = get_logger(__name__)
 REFRESH_S = 300.0
 # A client that sends so much that cannot be read is broken or hostile.
 MAX_BAD_FRAMES = 16
+# A client tries ten times, the first three within two seconds; each resume costs us the whole roster and an offer.
+RESUMES_PER_S = 1
+RESUMES_BURST = 10
+# How long a dead connection is taken for a live one (`ws.HEARTBEAT_S` and half of it for the answer, and some): what was
+# written meanwhile was never read.
+UNNOTICED_NS = 20_000_000_000
+MAX_TAKEN_BACK = 64
 
 
 class LivekitParticipant:
@@ -44,7 +55,14 @@ class LivekitParticipant:
         self._refusals = refusals
         self.hall: Hall | None = None
         self._bad_frames = 0
-        self._is_cut_off = False
+        # Since when nobody reads what is put, None while somebody does.
+        self._lost_ns: int | None = None
+        self._heard_ns = monotonic_ns()
+        self._missed = Missed()
+        self._resumes = Rate(RESUMES_PER_S, RESUMES_BURST)
+        self._last_sequence = 0
+        # Tracks that the relay took back; the client may not have read it yet.
+        self.taken_back: deque[str] = deque(maxlen=MAX_TAKEN_BACK)
         self._requests = Requests(self)
 
     # What the session tells.
@@ -62,10 +80,64 @@ class LivekitParticipant:
                 subscriber_primary=me.permission.can_subscribe,
                 ping_interval_s=limits.ping_interval_s,
                 ping_timeout_s=limits.ping_timeout_s,
-                ice_servers=ice_servers(self.session.conference.turn, me.sid, int(wall_s())),
+                ice_servers=self._ice_servers(),
             )
         )
         self.session.tasks.spawn(self._refresh_token(), "token refresh")
+
+    # A connection lost, and another one in its place.
+
+    def on_signal_lost(self, outbox: Outbox) -> None:
+        """Note that the WebSocket is gone. Without a goodbye before it, media that flows keeps the participant."""
+        if outbox is not self.outbox:
+            # Another one has taken its place already.
+            return
+        self._lost_ns = monotonic_ns()
+        outbox.finish()
+        if not self.session.is_over:
+            self.session.lost_signal()
+
+    def may_resume(self) -> bool:
+        """True while its client resumes no more often than a bad network makes it."""
+        return self._resumes.take(monotonic_ns())
+
+    def resume(self, outbox: Outbox, grant: Grant) -> bool:
+        """Go on over another connection, and tell what was missed; False when that is not known, and nothing changed.
+
+        What the server allowed this participant counts, not what a token says that may be older than that.
+        """
+        assert self.hall is not None
+        now_ns = monotonic_ns()
+        lost_ns = now_ns if self._lost_ns is None else self._lost_ns
+        departed = self.hall.departures.since(max(self._heard_ns, lost_ns - UNNOTICED_NS))
+        if departed is None or self._missed.is_too_much:
+            return False
+        former, self.outbox = self.outbox, outbox
+        former.replace()
+        self._lost_ns, self._heard_ns = None, now_ns
+        me, room = self.session.endpoint, self.hall.room
+        self._grant = with_permission(grant, me.permission)
+        self.put(messages.reconnect(self._ice_servers(), self._last_sequence))
+        present = {endpoint.identity: endpoint for endpoint in room.endpoints.values()}
+        # Browsers go by identity: the end of a former stay would end a later one that they know of already.
+        ended = [
+            one for one in departed if one.identity not in present or not former.knows(present[one.identity].sid)
+        ]
+        self.put(messages.update((*ended, *room.endpoints.values())))
+        self.put(messages.room_update(room))
+        for publication in me.publications.values():
+            if publication.is_silenced:
+                # Before the client says itself what is muted.
+                self.put(messages.mute(publication.sid, True))
+            if not publication.bound:
+                self.put(messages.track_published(publication.cid, publication))
+        for message in self._missed.take(room.endpoints):
+            self.put(message)
+        self.put(rtc.SignalResponse(refresh_token=refresh(self._grant, wall_s())))
+        self.session.resumed()
+        return True
+
+    # What the session tells.
 
     def on_roster(self, update: RosterUpdate) -> None:
         """Send what changed; the message is made once for the whole room."""
@@ -117,6 +189,7 @@ class LivekitParticipant:
 
     def on_unpublished(self, track_sid: str) -> None:
         """Have the client stop sending a track."""
+        self.taken_back.append(track_sid)
         self.put(messages.track_unpublished(track_sid))
 
     def on_muted(self, track_sid: str, muted: bool) -> None:
@@ -150,32 +223,35 @@ class LivekitParticipant:
         if stamped is None:
             self.refuse("data_packet")
             return
+        if stamped.sequence:
+            if stamped.sequence <= self._last_sequence:
+                # A client that comes back sends again what it cannot know to have arrived.
+                self.refuse("data_repeated")
+                return
+            self._last_sequence = stamped.sequence
         reason = self.session.data_rules.refusal(is_encrypted=stamped.is_encrypted, keys=stamped.keys)
         if reason is not None:
             self.refuse(reason)
             return
+        origin = Origin(me.sid, stamped.sequence) if stamped.sequence else None
         for recipient in self.hall.room.data_recipients(me.sid, stamped.identities, stamped.sids):
             session = self.hall.sessions.get(recipient.sid)
             if session is not None:
-                session.send_data(label, stamped.payload)
+                session.send_data(label, stamped.payload, origin)
 
     def on_ended(self, reason: LeaveReason, *, come_back: bool) -> None:
         """Say that it is over, unless the client said it first."""
-        if reason is not LeaveReason.CLIENT_INITIATED and not self._is_cut_off:
+        if reason is not LeaveReason.CLIENT_INITIATED and self._lost_ns is None:
             self.outbox.put(messages.leave(reason, come_back=come_back))
         self.outbox.finish()
 
-    def on_signal_lost(self) -> None:
-        """Note that the WebSocket is gone. Without a goodbye before it, media that flows keeps the participant."""
-        self._is_cut_off = True
-        self.outbox.finish()
-        if not self.session.is_over:
-            self.session.lost_signal()
-
     # What the client asks.
 
-    async def on_frame(self, frame: bytes | str) -> None:
-        """Handle one WebSocket message. Text is protobuf-JSON, and is answered in kind."""
+    async def on_frame(self, frame: bytes | str, outbox: Outbox) -> None:
+        """Handle one message of the WebSocket that `outbox` belongs to. Text is protobuf-JSON, and is answered in kind."""
+        if outbox is not self.outbox:
+            return
+        self._heard_ns = monotonic_ns()
         request = rtc.SignalRequest()
         try:
             if isinstance(frame, str):
@@ -201,9 +277,16 @@ class LivekitParticipant:
             await asyncio.sleep(REFRESH_S)
 
     def put(self, message: rtc.SignalResponse | Frame) -> None:
-        """Send while there is somebody to tell."""
-        if not self.session.is_over and not self._is_cut_off:
+        """Send, or keep what its client cannot be told otherwise when it is back. Frames are shared, of what it reads anew."""
+        if self.session.is_over:
+            return
+        if self._lost_ns is None:
             self.outbox.put(message)
+        elif not isinstance(message, Frame):
+            self._missed.add(message)
+
+    def _ice_servers(self) -> list[IceServer]:
+        return ice_servers(self.session.conference.turn, self.session.sid, int(wall_s()))
 
     def refuse(self, what: str) -> None:
         """Count something of this client that was refused or dropped."""

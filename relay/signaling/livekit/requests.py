@@ -5,6 +5,7 @@ ignored.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from livekit.protocol import models, rtc
@@ -13,6 +14,7 @@ from relay.clock import wall_ms
 from relay.errors import Refused, VeilError
 from relay.ids import new_sid
 from relay.log import get_logger
+from relay.quality.choice import BEST
 from relay.rooms.endpoint import LeaveReason
 from relay.rooms.intents import Intent
 from relay.rooms.room import Room
@@ -50,6 +52,7 @@ class Requests:
             "track_setting": self._on_track_setting,
             "leave": self._on_leave,
             "subscription_permission": self._on_subscription_permission,
+            "sync_state": self._on_sync_state,
             "ping": self._on_ping,
             "ping_req": self._on_ping_req,
             "update_metadata": self._on_update_metadata,
@@ -74,7 +77,7 @@ class Requests:
             await done
 
     async def _on_offer(self, description: rtc.SessionDescription) -> None:
-        me = self.session.endpoint
+        me, outbox = self.session.endpoint, self._client.outbox
         try:
             if len(description.sdp) > self.session.conference.limits.sdp_bytes:
                 raise SdpError(f"the description is longer than {self.session.conference.limits.sdp_bytes} bytes")
@@ -90,7 +93,9 @@ class Requests:
                 log.error("offer could not be carried out", participant=me.sid, why=str(error))
                 self.session.end(LeaveReason.MEDIA_FAILURE, come_back=True)
             return
-        self._client.put(messages.answer(sdp, description.id))
+        if self._client.outbox is outbox:
+            # Else its client is back over another connection, and has made another offer.
+            self._client.put(messages.answer(sdp, description.id))
 
     def _on_answer(self, description: rtc.SessionDescription) -> None:
         if self.session.subscriber is None or len(description.sdp) > self.session.conference.limits.sdp_bytes:
@@ -144,6 +149,38 @@ class Requests:
 
     def _on_subscription_permission(self, request: rtc.SubscriptionPermission) -> None:
         self._carry_out(self.room.set_audience(self.session.sid, messages.read_audience(request)))
+
+    def _on_sync_state(self, state: rtc.SyncState) -> None:
+        """Bring the session to what a client says that has just resumed it: it asked for it, and may not have been heard."""
+        me, sid = self.session.endpoint, self.session.sid
+        for published in state.publish_tracks[:MAX_TRACKS_PER_REQUEST]:
+            if self.room.own_publication(sid, published.track.sid) is not None:
+                continue
+            if published.track.sid in self._client.taken_back:
+                self._client.put(messages.track_unpublished(published.track.sid))
+                continue
+            log.info("resumed with a track that is not known", participant=sid, track=published.track.sid[:64])
+            self.session.end(LeaveReason.STATE_MISMATCH, come_back=True)
+            return
+        assert self._client.hall is not None
+        for track_sid in state.track_sids_disabled[:MAX_TRACKS_PER_REQUEST]:
+            wanted = replace(me.wanted.get(track_sid, BEST), disabled=True)
+            self._client.hall.set_wanted(sid, (track_sid,), wanted)
+        self._sync_subscription(state.subscription)
+        last = {said.publisher_sid: said.last_seq for said in state.datachannel_receive_states[:MAX_TRACKS_PER_REQUEST]}
+        self.session.pipe.replay(last)
+
+    def _sync_subscription(self, said: rtc.UpdateSubscription) -> None:
+        """Take the list of all tracks whose choice is not that of auto_subscribe."""
+        me = self.session.endpoint
+        if said.subscribe == me.auto_subscribe:
+            return
+        sids = [*said.track_sids, *(sid for tracks in said.participant_tracks for sid in tracks.track_sids)]
+        # One that ended meanwhile is no failure: the roster told of it.
+        named = {sid for sid in sids[:MAX_TRACKS_PER_REQUEST] if self.room.publication(sid) is not None}
+        others = [sid for sid, chosen in me.chosen.items() if chosen == said.subscribe and sid not in named]
+        self._carry_out(self.room.choose(me.sid, named, said.subscribe))
+        self._carry_out(self.room.choose(me.sid, [sid for sid in others if self.room.publication(sid)], me.auto_subscribe))
 
     def _on_ping(self, timestamp: int) -> None:
         self._client.put(rtc.SignalResponse(pong=wall_ms()))

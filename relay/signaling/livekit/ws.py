@@ -36,6 +36,7 @@ class Writer:
         self._ready = asyncio.Event()
         outbox.on_ready = self._ready.set
         outbox.on_overflow = self._cut
+        outbox.on_replaced = self._abort
 
     async def run(self) -> None:
         """Write until the outbox is finished, then close."""
@@ -57,24 +58,30 @@ class Writer:
 
     def _cut(self) -> None:
         log.warning("a client does not read its signalling connection")
+        self._abort()
+
+    def _abort(self) -> None:
+        self._outbox.on_ready()
         if self._request.transport is not None:
             self._request.transport.abort()
 
 
 async def serve(request: web.Request, socket: web.WebSocketResponse, participant: LivekitParticipant) -> None:
     """Run the connection of a participant who is in its room, until either side ends it."""
-    writer = asyncio.create_task(Writer(request, socket, participant.outbox).run(), name="signal writer")
+    # The participant's own may be another one before this connection ends.
+    outbox = participant.outbox
+    writer = asyncio.create_task(Writer(request, socket, outbox).run(), name="signal writer")
     try:
         async for message in socket:
             if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
-                await participant.on_frame(message.data)
+                await participant.on_frame(message.data, outbox)
             elif message.type is WSMsgType.ERROR:
                 # The socket has closed itself already.
                 is_too_big = getattr(message.data, "code", None) == WSCloseCode.MESSAGE_TOO_BIG
                 participant.refuse("signal_size" if is_too_big else "signal_protocol")
     finally:
         # What is queued may hold the `leave` that says why; a client that does not read it is not waited for.
-        participant.on_signal_lost()
+        participant.on_signal_lost(outbox)
         done, _ = await asyncio.wait([writer], timeout=CLOSE_TIMEOUT_S)
         if not done:
             writer.cancel()

@@ -141,8 +141,8 @@ async def test_a_flood_of_small_messages_is_cut_to_a_rate_and_told_once(connect,
     ana, bo = await connect("ana"), await connect("bo")
     mine, theirs = session_of(relay, ana.sid), session_of(relay, bo.sid)
     got, told = [], []
-    monkeypatch.setattr(theirs, "send_data", lambda label, payload: got.append(payload))
-    monkeypatch.setattr(mine, "send_data", lambda label, payload: told.append(payload))
+    monkeypatch.setattr(theirs, "send_data", lambda label, payload, origin=None: got.append(payload))
+    monkeypatch.setattr(mine, "send_data", lambda label, payload, origin=None: told.append(payload))
     message = models.DataPacket(user=models.UserPacket(payload=b"x")).SerializeToString()
     begun = time.monotonic()
     for _ in range(3 * MESSAGES_BURST):
