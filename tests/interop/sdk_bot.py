@@ -35,6 +35,8 @@ class Bot:
         on("track_subscribed", lambda track, pub, p: self.keep(self.consume(track, p.identity)))
         on("data_received", lambda d: say("data", who=d.participant and d.participant.identity, text=d.data.decode()))
         on("participant_metadata_changed", lambda p, old, new: say("metadata", who=p.identity, text=new))
+        on("reconnecting", lambda: say("reconnecting"))
+        on("reconnected", lambda: say("reconnected", sid=self.room.local_participant.sid))
         on("disconnected", lambda reason: say("disconnected", reason=int(reason)))
 
     def keep(self, work):
