@@ -19,6 +19,7 @@
 #   make bench-delay delay beside a plain forwarder             make bench-memory  memory per subscription
 #   make bench-opaque  instructions per packet of encrypted publications beside clear ones
 #   make bench-audio  a thousand listeners for a minute, every frame checked
+#   make bench-alloc  CPU time of dividing paths over videos
 #   make bench-repair  a million frames through a path that loses 10 % at either end
 #   make debug     debug twin's unit tests      make asan     unit tests under address and undefined sanitizers
 #   make lint      ruff                         make example  rewrite veil.example.toml from relay/config.py
@@ -44,6 +45,7 @@ SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
 .PHONY: run test test-long unit conformance noninterference interop lossy adversary prove-blind mutants browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
+.PHONY: bench-alloc
 .PHONY: e2ee-matrix bench-opaque false-stops fuzz-short debug-build asan-build
 
 run: set-up build
@@ -113,6 +115,9 @@ bench-delay: build/stamps/test build build/bench/plain_forwarder
 
 bench-audio: build/stamps/test build
 	$(PY) -m tests.bench.bench_audio $(ARGS)
+
+bench-alloc: build/stamps/test build
+	$(PY) -m tests.bench.bench_alloc $(ARGS)
 
 bench-repair: build/stamps/test build
 	$(PY) -m tests.bench.bench_repair $(ARGS)

@@ -4,8 +4,8 @@ Everybody gets the least of its video before anybody gets more; then, by priorit
 (PREFERRED_LINES); then, by priority, what is left. Videos of one priority rise in turns. A video is paused only when
 the least of all does not fit, the least important first. Sound is no part of this: it is reserved before.
 
-What runs costs what was measured of it; to rise costs HEADROOM more, has to be affordable for a while (longer after a
-rise that did not last), and then happens. To fall happens at once, a pause after a moment: estimates dip lower
+What runs costs what was measured of it; a rise has to leave HEADROOM over everything, for a while (longer after a rise
+that did not last), and then happens. To fall happens at once, a pause after a moment: estimates dip lower
 than the path. Both LiveKit's stream allocator and Jitsi's bitrate controller work by such rules; the figures are ours.
 
 No clock, no I/O: `now_ns` comes in, and `Allocation.again_ns` says when to ask again if nothing changes before.
@@ -57,9 +57,9 @@ class Priority(enum.IntEnum):
     SCREEN = 255
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
-    """What one subscription could be sent now.
+    """What one subscription could be sent now. Made often, never changed.
 
     steps: ascending in quality and cost, up to what was asked for (ladder.Ladder.within); empty: nothing, for `limit`.
     limit: why there is no better step than the last. lines: asked for, the larger first among equals. is_detail: a
@@ -109,6 +109,7 @@ class _Seen:
 
     option: Option | None = None
     reason: Reason = Reason.NONE
+    grant: Grant | None = None
     # Since when a rise is affordable.
     since_ns: int | None = None
     # What it was sent went away; better steps have to prove themselves until then.
@@ -137,10 +138,11 @@ class Allocator:
             self._rose_ns = _NEVER
         budget_least = self._budget_for_least(ordered, at, budget, now_ns)
         tops = [len(ask.steps) - 1 for ask in ordered]
+        running = sum(ask.steps[current].bps for ask, current in zip(ordered, at, strict=True) if current >= 0)
         # To begin costs no headroom: whoever is new gets the least of its video if there is any room.
         sure = [
-            max(now, 0) if self._seen[ask.key].reason is not Reason.BANDWIDTH else now
-            for ask, now in zip(ordered, at, strict=True)
+            max(current, 0) if self._seen[ask.key].reason is not Reason.BANDWIDTH else current
+            for ask, current in zip(ordered, at, strict=True)
         ]
         if sum(ask.steps[-1].bps for ask in ordered if ask.steps) * HEADROOM <= budget:
             picks = tops
@@ -154,6 +156,9 @@ class Allocator:
         else:
             for ask in ordered:
                 self._seen[ask.key].since_ns = None
+        if running > budget and self._rose_ns != _NEVER:
+            self._failures = min(MOST_FAILURES, self._failures + 1)
+            self._rose_ns = _NEVER
         return self._conclude(ordered, at, picks, budget, reserved_bps, again_ns, now_ns)
 
     def _rank(self, ask: Ask) -> tuple[int, bool, int]:
@@ -171,7 +176,12 @@ class Allocator:
         if had is None:
             return -1
         for index, step in enumerate(ask.steps):
-            if step.level == had.level and step.temporal == had.temporal:
+            if (
+                step is had
+                or step.encoding == had.encoding
+                and step.spatial == had.spatial
+                and step.temporal == had.temporal
+            ):
                 return index
         # It is gone: asked for less, or not sent any more. The best that is no better takes its place.
         index = -1
@@ -240,7 +250,7 @@ class Allocator:
         grants: dict[Hashable, Grant] = {}
         spent = wanted = 0
         rises = math.inf
-        has_risen = has_fallen = has_changed_places = False
+        has_risen = has_changed_places = False
         kept: dict[Hashable, _Seen] = {}
         for ask, current, pick in zip(ordered, at, picks, strict=True):
             seen = kept[ask.key] = self._seen[ask.key]
@@ -250,20 +260,18 @@ class Allocator:
             is_short = pick < len(ask.steps) - 1
             has_changed_places |= pick > current
             has_risen |= pick > current and seen.reason is Reason.BANDWIDTH
-            has_fallen |= pick < current and is_short
             seen.option = ask.steps[pick] if pick >= 0 else None
             seen.reason = Reason.BANDWIDTH if is_short else ask.limit
-            grants[ask.key] = Grant(seen.option, seen.reason)
+            if seen.grant is None or seen.grant.option is not seen.option or seen.grant.reason is not seen.reason:
+                seen.grant = Grant(seen.option, seen.reason)
+            grants[ask.key] = seen.grant
         self._seen = kept
-        if has_fallen and not has_changed_places and self._rose_ns != _NEVER:
-            self._failures = min(MOST_FAILURES, self._failures + 1)
-            self._rose_ns = _NEVER
-        elif has_risen:
+        if has_risen:
             self._rose_ns = now_ns
         for ask, pick in zip(ordered, picks, strict=True):
             if pick < len(ask.steps) - 1:
                 before = ask.steps[pick].bps if pick >= 0 else 0
-                rises = min(rises, spent - before + ask.steps[pick + 1].bps * HEADROOM)
+                rises = min(rises, (spent - before + ask.steps[pick + 1].bps) * HEADROOM)
         if has_changed_places and again_ns is None and rises <= budget:
             # What rose costs no headroom any more: there may be room for another.
             again_ns = now_ns + MOTION_HOLD_NS
@@ -285,37 +293,37 @@ def _fill(
 ) -> list[int]:
     """Return the step of everybody, -1 for none: what fits into the budget, most important first.
 
-    sure: steps above these cost headroom too. tops: how far everybody may go.
+    sure: steps above these need headroom over all that is spent, and come behind those of equals who have them. tops: how
+    far everybody may go.
     """
-    prices = [
-        [step.bps if index <= free else step.bps * HEADROOM for index, step in enumerate(ask.steps)]
-        for ask, free in zip(ordered, sure, strict=True)
-    ]
     picks = [-1] * len(ordered)
+    margin = budget - budget / HEADROOM if budget < math.inf else 0.0
     left = budget_least
     for number, top in enumerate(tops):
-        if top >= 0 and prices[number][0] <= left:
+        if top >= 0 and (cost := ordered[number].steps[0].bps) <= (left if sure[number] >= 0 else left - margin):
             picks[number] = 0
-            left -= prices[number][0]
-    left -= budget_least - budget
+            left -= cost
+    if budget_least != budget:
+        left -= budget_least - budget
     for is_last in (False, True):
         first = 0
         while first < len(ordered):
             end = first
             while end < len(ordered) and ordered[end].priority == ordered[first].priority:
                 end += 1
-            left = _rise(ordered, prices, picks, tops, range(first, end), left, is_last=is_last)
+            left = _rise(ordered, sure, picks, tops, range(first, end), left, margin, is_last=is_last)
             first = end
     return picks
 
 
 def _rise(
     ordered: Sequence[Ask],
-    prices: Sequence[Sequence[float]],
+    sure: Sequence[int],
     picks: list[int],
     tops: Sequence[int],
     equals: range,
     left: float,
+    margin: float,
     *,
     is_last: bool,
 ) -> float:
@@ -323,16 +331,17 @@ def _rise(
     rising = [number for number in equals if 0 <= picks[number] < tops[number]]
     while rising:
         still = []
-        for number in rising:
+        turn = [n for n in rising if picks[n] < sure[n]]
+        for number in turn + [n for n in rising if picks[n] >= sure[n]]:
             pick, ask = picks[number] + 1, ordered[number]
-            if not is_last and not ask.is_detail and ask.steps[pick].height > PREFERRED_LINES:
+            step = ask.steps[pick]
+            if not is_last and not ask.is_detail and step.height > PREFERRED_LINES:
                 continue
-            cost = prices[number][pick] - prices[number][pick - 1]
-            if cost > left:
-                continue
-            picks[number] = pick
-            left -= cost
-            if pick < tops[number]:
-                still.append(number)
+            cost = step.bps - ask.steps[pick - 1].bps
+            if cost <= (left if pick <= sure[number] else left - margin):
+                picks[number] = pick
+                left -= cost
+                if pick < tops[number]:
+                    still.append(number)
         rising = still
     return left

@@ -37,7 +37,7 @@ class Option:
 class Ladder:
     """The options of one video, ascending; those that cost no less than a better one are left out."""
 
-    __slots__ = ("heights", "levels", "options")
+    __slots__ = ("_bps", "_steps", "heights", "levels", "options")
 
     def __init__(self, options: Iterable[Option], *, is_screen: bool = False) -> None:
         ordered = sorted(options, key=lambda o: (o.height or 0, o.encoding, o.spatial, o.temporal))
@@ -53,7 +53,22 @@ class Ladder:
                 dearest = option.bps or dearest
         self.options = tuple(reversed(kept))
         self.levels: tuple[tuple[int, int], ...] = tuple(dict.fromkeys(option.level for option in self.options))
+        self._bps = {(o.encoding, o.spatial, o.temporal): o.bps for o in self.options}
+        self._steps: dict[tuple[int, int | None, int], tuple[Option, ...]] = {}
         self.heights = tuple(next(o.height for o in self.options if o.level == level) for level in self.levels)
+
+    def bps_of(self, option: Option) -> int:
+        """Return what an option of an earlier ladder costs by this one; as before where it has none like it."""
+        return self._bps.get((option.encoding, option.spatial, option.temporal), option.bps)
+
+    def steps(self, ceiling: int, level: int | None, fps: int) -> tuple[Option, ...]:
+        """Return the options of `within` up to that encoding; kept, since many subscribers ask for the same."""
+        key = ceiling, level, fps
+        found = self._steps.get(key)
+        if found is None:
+            found = tuple(option for option in self.within(level, fps) if option.encoding <= ceiling)
+            self._steps[key] = found
+        return found
 
     def within(self, level: int | None, fps: int) -> tuple[Option, ...]:
         """Return the options up to the level of that number (None: all), with no more motion than asked for (0: all)."""

@@ -33,6 +33,8 @@ log = get_logger(__name__)
 BEAT_NS = 250_000_000
 # A switch that has not happened after so long waits for a keyframe that was not to be had.
 SWITCH_NS = 1_000_000_000
+# Costs that changed and still fit are reckoned with once in so long.
+LATER_S = 2.0
 # RTCP, STUN, data channels, and what sound's retransmissions take.
 UNSEEN_BPS = 16_000
 SOUND_MARGIN = 1.1
@@ -50,6 +52,10 @@ class Share:
     carried: Carried
     # The best encoding that the room lets it have; None: nothing.
     ceiling: int | None = None
+    limit: Reason = Reason.NONE
+    priority: int = Priority.USUAL
+    # False: what is wanted of it or allowed of it changed since these were found.
+    is_known: bool = False
     ladder: Ladder | None = None
     ask: Ask | None = None
     option: Option | None = None
@@ -63,27 +69,31 @@ class Ladders:
     def __init__(self, measuring: "Measuring") -> None:
         self._measuring = measuring
         # By receiver: what they were made of, and they.
-        self._made: dict[int, tuple[frozenset[int], tuple[EncodingShape, ...], Ladder]] = {}
+        self._made: dict[int, tuple[object, Ladder]] = {}
 
     def of(self, publication: Publication, carried: Carried) -> Ladder:
         """Return the options of a video."""
-        active, shapes = frozenset(publication.active_encodings), publication.shapes()
+        active = frozenset(publication.active_encodings)
+        basis = active, publication.layers, publication.height, publication.encoding_count
         made = self._made.get(carried.receiver)
-        if made is None or made[:2] != (active, shapes):
+        if made is None or made[0] != basis:
+            shapes = publication.shapes()
             rates = self._measuring.rates_of(carried.receiver)
             options = [
                 self._option(publication, encoding, shapes[encoding], rates.get(encoding))
                 for encoding in sorted(active)
                 if 0 <= encoding < len(shapes)
             ]
-            made = active, shapes, Ladder(options, is_screen=is_screen(publication))
+            made = basis, Ladder(options, is_screen=is_screen(publication))
             self._made[carried.receiver] = made
-        return made[2]
+        return made[1]
 
     def on_rates(self, receivers: set[int]) -> None:
         """Make those of these receivers anew, and forget those that nothing comes from any more."""
         known = self._measuring.receivers
-        self._made = {number: made for number, made in self._made.items() if number in known and number not in receivers}
+        self._made = {
+            number: made for number, made in self._made.items() if number in known and number not in receivers
+        }
 
     @staticmethod
     def _option(publication: Publication, encoding: int, shape: EncodingShape, rate: "Rate | None") -> Option:
@@ -104,6 +114,7 @@ class Division:
         self._shares: dict[str, Share] = {}
         self._last: Allocation | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._is_due = False
         self._is_dirty = False
         self._reserved_bps = UNSEEN_BPS
@@ -145,11 +156,28 @@ class Division:
             share.ceiling = encoding
             self._stale(track_sid)
 
-    def refresh(self, receivers: set[int] | None = None) -> None:
-        """Ask anew about videos of these receivers, None: all, since they cost or may be something else now."""
-        for track_sid, share in self._shares.items():
-            if receivers is None or share.carried.receiver in receivers:
-                self._stale(track_sid)
+    def refresh(self, receivers: set[int]) -> None:
+        """Reckon with videos of these receivers that cost something else now: soon if the path has no room for what they
+        have grown by, else together with others of the next seconds."""
+        is_concerned, grown = False, 0
+        for share in self._shares.values():
+            if share.carried.receiver in receivers:
+                share.ask, is_concerned = None, True
+                if share.option is not None:
+                    now_bps = self._ladders.of(share.publication, share.carried).bps_of(share.option)
+                    grown += now_bps - share.option.bps
+        if not is_concerned:
+            return
+        needs_bps = self.spent_bps + self._reserved_bps + grown
+        if self._last is None or (self.estimate_bps is not None and needs_bps > self.estimate_bps):
+            self._change()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(LATER_S, self._change)
+
+    def refresh_all(self) -> None:
+        """Ask anew about everything: other videos come first now."""
+        for track_sid in self._shares:
+            self._stale(track_sid)
 
     def refresh_tracks(self, track_sids: Iterable[str]) -> None:
         """Ask anew about these tracks: something else is wanted of them."""
@@ -171,11 +199,11 @@ class Division:
     def close(self) -> None:
         """Divide nothing any more."""
         self._shares.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timers()
 
     def _stale(self, track_sid: str) -> None:
-        self._shares[track_sid].ask = None
+        share = self._shares[track_sid]
+        share.ask, share.is_known = None, False
         self._change()
 
     def _change(self) -> None:
@@ -192,9 +220,7 @@ class Division:
     def _divide(self) -> None:
         self._is_dirty = False
         now_ns = monotonic_ns()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._cancel_timers()
         asks = [share.ask or self._ask(share) for share in self._shares.values()]
         self._reserved_bps = self._sound_bps()
         last = self._last = self._allocator.allocate(self.estimate_bps, asks, now_ns, reserved_bps=self._reserved_bps)
@@ -213,6 +239,12 @@ class Division:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(0.001, (due_ns - now_ns) / 1e9), self._change)
 
+    def _cancel_timers(self) -> None:
+        for timer in (self._timer, self._later):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._later = None
+
     def _carry_out(self, share: Share, option: Option | None, now_ns: int) -> None:
         before, share.option = share.option, option
         if _layers(before) == _layers(option):
@@ -224,30 +256,26 @@ class Division:
     def _ask(self, share: Share) -> Ask:
         """Return what may be sent of a video now; kept until something about it changes."""
         publication = share.publication
-        hall = self._session.hall
         subscription = self._session.endpoint.subscriptions.get(publication.sid)
+        hall = self._session.hall
         if hall is None or subscription is None:
             return Ask(publication.sid, (), limit=Reason.PUBLISHER)
-        limit = hall.room.limit_of(subscription)
-        share.ladder = self._ladders.of(publication, share.carried)
+        if not share.is_known:
+            share.is_known = True
+            share.limit = hall.room.limit_of(subscription)
+            share.priority = self._priority(publication, subscription)
+        ladder = share.ladder = self._ladders.of(publication, share.carried)
+        wanted, ceiling, limit = subscription.wanted, share.ceiling, share.limit
         steps: tuple[Option, ...] = ()
-        if share.ceiling is not None:
-            ceiling, wanted = share.ceiling, subscription.wanted
-            level = share.ladder.level_for(wanted, EncodingShape(publication.width, publication.height))
-            within = share.ladder.within(level, wanted.fps)
-            steps = tuple(option for option in within if option.encoding <= ceiling) or (
-                Option(ceiling, bps=_announced_bps(publication, ceiling, publication.shapes()[ceiling])),
-            )
-            if limit is Reason.NONE and share.ladder.options and steps[-1] is not share.ladder.options[-1]:
+        if ceiling is not None:
+            level = ladder.level_for(wanted, EncodingShape(publication.width, publication.height))
+            steps = ladder.steps(ceiling, level, wanted.fps)
+            if not steps:
+                steps = (Option(ceiling, bps=_announced_bps(publication, ceiling, publication.shapes()[ceiling])),)
+            elif limit is Reason.NONE and steps[-1] is not ladder.options[-1]:
                 limit = Reason.REQUESTED
-        share.ask = Ask(
-            publication.sid,
-            steps,
-            priority=self._priority(publication, subscription),
-            lines=subscription.wanted.height or publication.height,
-            limit=limit,
-            is_detail=is_screen(publication),
-        )
+        lines = wanted.height or publication.height
+        share.ask = Ask(publication.sid, steps, share.priority, lines, limit, is_screen(publication))
         return share.ask
 
     def _priority(self, publication: Publication, subscription: "Subscription") -> int:

@@ -31,7 +31,7 @@ class Stages:
             for session in hall.sessions.values():
                 # Where the path has room for everything, nobody has to come first.
                 if session.division.is_short:
-                    session.division.refresh()
+                    session.division.refresh_all()
         self.update()
 
     def update(self) -> None:

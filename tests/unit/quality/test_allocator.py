@@ -199,6 +199,16 @@ def test_an_encoding_that_flaps_does_not_make_the_picture_flap():
     assert path.steps(3_000_000, SETTLE_NS) == {"a": F}
 
 
+def test_without_an_estimate_too_a_flapping_encoding_has_to_prove_itself():
+    path = Path(ask("a"))
+    path.at(None)
+    path.asks = [ask("a", (Q, H), limit=Reason.PUBLISHER)]
+    path.at(None, 1)
+    path.asks = [ask("a")]
+    assert path.steps(None, 1) == {"a": H}
+    assert path.steps(None, SETTLE_NS) == {"a": F}
+
+
 def test_nothing_to_send_says_why():
     found = Path(ask("a", (), limit=Reason.POLICY), ask("b", (), limit=Reason.PUBLISHER)).at(1_000_000)
     assert [found.grants[key].reason for key in "ab"] == [Reason.POLICY, Reason.PUBLISHER]
@@ -206,7 +216,7 @@ def test_nothing_to_send_says_why():
 
 
 def test_what_all_would_cost_is_said_for_probing():
-    found = Path(*map(ask, "ab")).at(700_000)
+    found = Path(*map(ask, "ab")).at(750_000)
     assert found.wanted_bps == pytest.approx(2 * F.bps * HEADROOM, abs=1)
     assert found.spent_bps == H.bps + Q.bps
 
