@@ -66,6 +66,11 @@ ctypedef struct Counters:
     uint64_t frames_parsed         # of publications declared clear
     uint64_t frames_unparsed       # of them, not their codec's, or encrypted
     uint64_t undeclared_encryption # publications declared clear that were not
+    uint64_t cache_hits            # subscribers who were sent a keyframe from the cache
+    uint64_t cache_bytes           # sent from it
+    uint64_t cache_incomplete      # subscribers for whom there was one with packets missing
+    uint64_t cache_outgrown        # caches dropped because they got too large
+    uint64_t cache_aborted         # subscribers whose cache went while they were sent it
     uint64_t by_error[32]          # index = -code, reason of every dropped datagram
     uint64_t stage_ticks[6]        # by stages.STAGE_*, of sampled turns
     uint64_t stage_packets[6]

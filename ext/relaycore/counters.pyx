@@ -17,6 +17,7 @@ SCALARS = (
     "captured", "capture_missed",
     "frames_judged", "frames_marked", "frames_unmarked", "frames_plain", "unannounced_dropped", "receivers_stopped",
     "stopped_dropped", "frames_parsed", "frames_unparsed", "undeclared_encryption",
+    "cache_hits", "cache_bytes", "cache_incomplete", "cache_outgrown", "cache_aborted",
 )
 
 # The struct is read as an array of 64-bit words: names and fields must agree in number.

@@ -13,7 +13,7 @@ from relaycore.forward cimport forward_ready
 from relaycore.hdrext cimport EXT_COUNT
 from relaycore.icelite cimport ICE_NO_TUPLE
 from relaycore.mailbox cimport (
-    CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
+    CMD_CACHE_DROP, CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
     CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
     CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_STOP, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE,
     CMD_TRANSPORT_PACING, CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, Command, EV_ACK, Event, ExtensionsCommand, Mailbox,
@@ -23,6 +23,7 @@ from relaycore.markprobe cimport FRAMES_CLEAR, FRAMES_SFRAME, probe_announce, pr
 from relaycore.mirrors cimport export_add, export_remove, mirror_add, mirror_demand, mirrors_exchange, mirrors_run
 from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_put
 from relaycore.receive cimport receive_datagram
+from relaycore.replay cimport replay_forget, replay_serves
 from relaycore.reports cimport count_error, run_timers
 from relaycore.requests cimport request_keyframe
 from relaycore.overload cimport overload_feel
@@ -257,7 +258,7 @@ cdef int _select(Engine* e, Egress* g, int32_t encoding, int64_t now_ns) noexcep
         g.current = NO_INDEX
     g.wanted = encoding
     mirror_demand(e, r)
-    if encoding >= 0 and (g.current != encoding or g.source == NULL):
+    if encoding >= 0 and (g.current != encoding or g.source == NULL) and not replay_serves(e, r, g, encoding, now_ns):
         request_keyframe(e, r, encoding, now_ns)
     return E_OK
 
@@ -373,12 +374,14 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
     if c.op == CMD_RECEIVER_KEYS:
         r = find_receiver(e, c.body.keys.receiver)
         return E_UNKNOWN_STREAM if r == NULL else _announce_keys(r, c.body.keys.first_kid, c.body.keys.last_kid)
-    if c.op == CMD_RECEIVER_REMOVE or c.op == CMD_KEYFRAME:
+    if c.op == CMD_RECEIVER_REMOVE or c.op == CMD_KEYFRAME or c.op == CMD_CACHE_DROP:
         r = find_receiver(e, c.body.select.receiver)
         if r == NULL:
             return E_UNKNOWN_STREAM
         if c.op == CMD_RECEIVER_REMOVE:
             remove_receiver(e, r)
+        elif c.op == CMD_CACHE_DROP:
+            replay_forget(e, r)
         elif 0 <= c.body.select.encoding < r.encoding_count:
             request_keyframe(e, r, c.body.select.encoding, now_ns)
         else:
@@ -421,8 +424,10 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
         code = add_egress(e, t, &c.body.egress)
         if code == E_OK and c.body.egress.encoding >= 0:
             g = find_egress(e, c.body.egress.egress)
-            mirror_demand(e, e.receivers[g.receiver])
-            request_keyframe(e, e.receivers[g.receiver], g.wanted, now_ns)
+            r = e.receivers[g.receiver]
+            mirror_demand(e, r)
+            if not replay_serves(e, r, g, g.wanted, now_ns):
+                request_keyframe(e, r, g.wanted, now_ns)
         return code
     return E_INVALID
 

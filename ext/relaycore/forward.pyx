@@ -9,12 +9,13 @@ from relaycore.errs cimport E_NO_SPACE
 from relaycore.hdrext cimport EXT_DD
 from relaycore.history cimport SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_find, source_keep
 from relaycore.mailbox cimport CodecEntry, EV_EGRESS_SWITCHED, Event
-from relaycore.pacer cimport pacer_media_due, pacer_repair_due
+from relaycore.pacer cimport pacer_media_due, pacer_pay_repair, pacer_repair_due
 from relaycore.projection cimport (
-    PROJECTION_WINDOW, projection_drop, projection_map, projection_rebase, projection_sent, projection_ts,
+    PROJECTION_WINDOW, projection_drop, projection_map, projection_offset, projection_rebase, projection_sent, projection_ts,
 )
 from relaycore.reports cimport count_error, expedite_report, is_sendable
 from relaycore.requests cimport request_keyframe
+from relaycore.replay cimport replay_begin, replay_keep, replay_take
 from relaycore.resend cimport resend_next
 from relaycore.ready cimport mark_ready, take_ready
 from relaycore.routes cimport (
@@ -24,6 +25,7 @@ from relaycore.routes cimport (
 from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop, slot_hold
 from relaycore.srtp cimport SRTP_MAX_OVERHEAD, SRTP_WINDOW, srtp_prefetch
 from relaycore.stages cimport STAGE_ROUTE, stage_begin, stage_end
+from relaycore.timeline cimport timeline_offset, timeline_switch
 from relaycore.views cimport CODEC_AV1, rewrite_picture
 
 cdef extern from *:
@@ -92,6 +94,8 @@ cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f
     if s == NULL or s.ssrc != f.rtp.ssrc or r.is_stopped:
         # It waited for so long that its publisher has started over, or was stopped.
         return
+    if r.spec.is_video:
+        replay_keep(e, s, slot, f, starts)
     for i in range(r.egress_count):
         g = e.egresses[r.egresses[i]]
         t = e.transports[g.transport]
@@ -100,9 +104,14 @@ cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f
             continue
         is_wanted = True
         waits = r.spec.is_video and (g.current != f.encoding or g.source != s)
+        if g.replay.is_on and g.replay.serial == s.serial and f.ext_seq >= g.replay.next_seq:
+            # It comes to this packet where it stands in the cache.
+            s.cache.read_ns = now_ns
+            continue
         if waits and not starts and not g.start_queued >> f.encoding & 1:
             # Waiting for its keyframe: every packet that is not one reminds the publisher (coalesced).
-            request_keyframe(e, r, f.encoding, now_ns)
+            if not replay_begin(e, r, t, g, s, lane, now_ns):
+                request_keyframe(e, r, f.encoding, now_ns)
             continue
         if _queue(e, t, g, slot, lane) and waits and starts:
             # The switch happens at dequeue; the rest of this keyframe may be queued before that.
@@ -114,31 +123,13 @@ cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f
         _keep(e, s, slot, f)
 
 
-cdef uint32_t _source_offset(const Egress* g, const RtpStream* s, bint* known) noexcept nogil:
-    """Timestamp offset that keeps a new source on the old one's scale, by both sender reports."""
-    cdef const RtpStream* old = g.source
-    cdef int64_t apart
-    cdef int64_t ticks
-    known[0] = False
-    if old == NULL:
-        return 0
-    if old == s:
-        known[0] = True
-        return g.projection.ts_offset
-    if not old.has_sender_info or not s.has_sender_info:
-        return 0
-    # NTP difference in 1/2^32 s, scaled to 1/2^16 s so that the product fits.
-    apart = <int64_t>(s.sender_info.ntp - old.sender_info.ntp) >> 16
-    ticks = apart * <int64_t>s.clock_rate_hz >> 16
-    known[0] = True
-    return old.sender_info.rtp_ts + <uint32_t>(<uint64_t>ticks & 0xffffffffu) + g.projection.ts_offset - s.sender_info.rtp_ts
-
-
-cdef void _switch(Engine* e, Egress* g, RtpStream* s, const PacketFacts* f, int64_t now_ns) noexcept nogil:
+cdef void _switch(Engine* e, Egress* g, RtpStream* s, const Slot* slot, const PacketFacts* f, int64_t now_ns) noexcept nogil:
     cdef bint known = False
-    cdef uint32_t offset = _source_offset(g, s, &known)
+    cdef uint32_t offset = timeline_offset(e, e.receivers[g.receiver], g, s, &known)
+    cdef uint32_t former = projection_offset(&g.projection)
     cdef Event event
-    projection_rebase(&g.projection, f.ext_seq, f.rtp.rtp_ts, &f.view, known, offset, s.clock_rate_hz, now_ns)
+    known = projection_rebase(&g.projection, f.ext_seq, f.rtp.rtp_ts, &f.view, known, offset, s.clock_rate_hz, slot.arrival_ns)
+    timeline_switch(g, s, former, known)
     g.source = s
     g.current = f.encoding
     memset(&event, 0, sizeof(event))
@@ -161,7 +152,7 @@ cdef const CodecEntry* _codec_of(const Egress* g, uint8_t codec) noexcept nogil:
 
 
 cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const CodecEntry* codec, int64_t out_seq,
-                    int64_t now_ns) noexcept nogil:
+                    uint32_t out_ts, int64_t now_ns) noexcept nogil:
     """Note what a retransmission of this packet needs."""
     cdef SentMapping m
     if not g.is_video or not g.spec.rtx_ssrc or not codec.rtx_payload_type:
@@ -172,7 +163,7 @@ cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const C
             return
     m.serial = s.serial
     m.encoding = f.encoding
-    m.ts_offset = g.projection.ts_offset
+    m.ts_offset = out_ts - f.rtp.rtp_ts
     m.picture_offset = g.projection.picture_offset
     m.tl0_offset = g.projection.tl0_offset
     m.payload_type = codec.payload_type
@@ -249,7 +240,7 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     if g.current != f.encoding or g.source != s:
         if r.spec.is_video and not _starts(f):
             return
-        _switch(e, g, s, f, now_ns)
+        _switch(e, g, s, slot, f, now_ns)
     codec = _codec_of(g, f.codec)
     if codec == NULL:
         projection_drop(&g.projection, f.ext_seq)
@@ -280,8 +271,8 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
         return
     if g.frames == 0 or out_ts != g.projection.last_ts:
         g.frames += 1
-    projection_sent(&g.projection, out_ts, &f.view, now_ns)
-    _remember(g, s, f, codec, out_seq, now_ns)
+    projection_sent(&g.projection, f.rtp.rtp_ts, out_ts, &f.view, slot.arrival_ns)
+    _remember(g, s, f, codec, out_seq, out_ts, now_ns)
     run_add(e, run, t, g, out_ts, &item)
 
 
@@ -298,6 +289,22 @@ cdef bint _begins(Engine* e, Transport* t) noexcept nogil:
     e.is_cramped = 1
     mark_ready(e, t, e.lane)
     return False
+
+
+cdef int64_t _replay(Engine* e, Run* run, Transport* t, int64_t now_ns) noexcept nogil:
+    """Send from the caches what the budget of repair allows; return when there is more of it, 0 = room is all that was missing."""
+    cdef Egress* g = NULL
+    cdef Slot* slot
+    cdef int64_t due = 0
+    while t.replay_count and _has_room(e, run):
+        due = pacer_repair_due(&t.pacer, now_ns)
+        slot = NULL if due else replay_take(e, t, &g, now_ns)
+        if slot == NULL:
+            break
+        pacer_pay_repair(&t.pacer, slot.length, now_ns)
+        _project(e, run, t, g, slot, now_ns)
+    run_send(e, run)
+    return due
 
 
 cdef void _forward_queue(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
@@ -326,10 +333,12 @@ cdef void _forward_queue(Engine* e, Transport* t, int64_t now_ns) noexcept nogil
         due = pacer_repair_due(&t.pacer, now_ns)
         if not due:
             resend_next(e, t, now_ns)
+    if t.replay_count and not due:
+        due = _replay(e, &run, t, now_ns)
     if due:
         t.pacer_due_ns = due
         schedule(e, t)
-    elif t.queue_count or t.resend_count:
+    elif t.queue_count or t.resend_count or t.replay_count:
         mark_ready(e, t, e.lane)
 
 

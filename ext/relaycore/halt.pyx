@@ -4,6 +4,7 @@ from relaycore.demux cimport KIND_RTP, demux_datagram
 from relaycore.history cimport source_clear
 from relaycore.outbox cimport OutDatagram, outbox_compact
 from relaycore.routes cimport Egress, Engine, Receiver, Transport, find_by_ssrc, find_transport
+from relaycore.replay cimport replay_forget
 from relaycore.slab cimport slot_drop
 
 
@@ -24,6 +25,7 @@ cdef void halt_receiver(Engine* e, Receiver* r) noexcept nogil:
     for i in range(r.encoding_count):
         if r.encodings[i].stream != NULL and r.encodings[i].stream.history != NULL:
             source_clear(r.encodings[i].stream.history, e.slab)
+    replay_forget(e, r)
     for i in range(e.outbox.count):
         if e.outbox.items[i].slot != NULL and _is_of(e, r, &e.outbox.items[i]):
             slot_drop(e.slab, e.outbox.items[i].slot)

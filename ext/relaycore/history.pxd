@@ -10,7 +10,7 @@ cdef enum:
     SOURCE_PLACES = 1024           # packets of one stream; power of two
     SOURCE_MS = 1000               # a receiver asks again for about that long
     SENT_PLACES = 1024             # packets of one subscription; power of two
-    SENT_MAPPINGS = 8              # switches within the log's reach; power of two
+    SENT_MAPPINGS = 32             # switches within the log's reach, and pictures of a source that catches up; power of two
     RESENDS_MAX = 10               # of one packet
 
 ctypedef struct SourceHistory:     # zero-initialise
@@ -38,7 +38,7 @@ ctypedef struct SentPacket:
 
 ctypedef struct SentLog:           # zero-initialise
     SentPacket packets[1024]       # by output number
-    SentMapping mappings[8]
+    SentMapping mappings[32]
     uint32_t mapping_count         # made so far; the newest is mappings[(mapping_count - 1) % SENT_MAPPINGS]
 
 # Keeps a packet (takes one reference more) under its source number, and lets go of those that are too old.

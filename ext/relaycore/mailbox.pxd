@@ -37,6 +37,7 @@ cdef enum CommandOp:
     CMD_TRANSPORT_CAPTURE = 19     # capture: headers of what passes, for a while
     CMD_RECEIVER_FORMAT = 20       # format: how its frames are encrypted, once
     CMD_RECEIVER_KEYS = 21         # keys: SFrame key ids its publisher has announced
+    CMD_CACHE_DROP = 22            # select: nobody begins any more at a receiver's cached keyframes
 
 ctypedef struct IceCommand:
     uint8_t ufrag[64]

@@ -20,6 +20,7 @@ from relaycore.fanout cimport route_packet
 from relaycore.halt cimport halt_receiver
 from relaycore.hdrext cimport EXT_COUNT
 from relaycore.history cimport SOURCE_MS, source_trim
+from relaycore.keycache cimport cache_trim
 from relaycore.mailbox cimport MirrorCommand
 from relaycore.reports cimport spread_sender_info
 from relaycore.requests cimport request_keyframe
@@ -28,6 +29,7 @@ from relaycore.routes cimport (
 )
 from relaycore.rtcp cimport SenderInfo
 from relaycore.slab cimport Slot, slab_take, slot_drop
+from relaycore.timeline cimport timeline_note
 from relaycore.units cimport ms
 
 cdef enum:
@@ -288,6 +290,8 @@ cdef void mirrors_run(Engine* e, int64_t now_ns) noexcept nogil:
             s = r.encodings[j].stream
             if s != NULL and s.history != NULL:
                 source_trim(s.history, e.slab, now_ns - ms(SOURCE_MS))
+            if s != NULL and s.cache != NULL:
+                cache_trim(s.cache, &e.caches, e.slab, now_ns)
 
 
 cdef RtpStream* _stream_of(Engine* e, Receiver* r, const Record* record) noexcept nogil:
@@ -350,6 +354,7 @@ cdef void _on_packet(Engine* e, Receiver* r, const Record* record, int64_t now_n
     enc.last_packet_ns = record.arrival_ns
     if f.view.keyframe and f.view.start_of_frame:
         enc.request_pending = 0
+    timeline_note(s, f)
     e.counters.imported += 1
     route_packet(e, r, slot, f, now_ns)
     slot_drop(e.slab, slot)

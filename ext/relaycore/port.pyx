@@ -23,7 +23,7 @@ from relaycore.engine cimport Snapshot
 from relaycore.errs cimport err_name
 from relaycore.hdrext cimport EXT_NONE, ext_kind_of_uri
 from relaycore.mailbox cimport (
-    CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
+    CMD_CACHE_DROP, CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
     CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
     CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
     CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
@@ -414,6 +414,13 @@ cdef class CommandPort:
 
     def remove_egress(self, egress):
         return self._egress_command(CMD_EGRESS_REMOVE, egress, None)
+
+    def drop_keyframe_cache(self, receiver):
+        """From now on nobody begins at what came of a receiver before its next keyframe."""
+        cdef Command c
+        self._begin(&c, CMD_CACHE_DROP)
+        _put_id(&c.body.select.receiver, "receiver", receiver)
+        return self._submit(&c)
 
     def request_keyframe(self, receiver, encoding):
         cdef Command c

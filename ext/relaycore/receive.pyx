@@ -42,6 +42,7 @@ from relaycore.srtp cimport SrtpRxState, srtp_unprotect_rtcp, srtp_unprotect_rtp
 from relaycore.srtpindex cimport check_index, guess_index, mark_index
 from relaycore.stages cimport STAGE_DEMUX, STAGE_ROUTE, STAGE_UNPROTECT, stage_begin, stage_end
 from relaycore.stun cimport SockAddr
+from relaycore.timeline cimport timeline_note
 from relaycore.twcc cimport TwccRecorder, twcc_record
 from relaycore.units cimport ms
 from relaycore.views cimport DdStructure, view_packet
@@ -378,6 +379,7 @@ cdef void _count_media(Engine* e, Transport* t, Receiver* r, RtpStream* s, const
         if s.last_frame_ns and now_ns - s.last_frame_ns < ms(FRAME_GAP_MS):
             s.frame_interval_ns += (now_ns - s.last_frame_ns - s.frame_interval_ns) // FRAME_SMOOTHING
         s.last_frame_ns = now_ns
+    timeline_note(s, f)
     keyframe_count(&enc.keyframes, &t.keyframe_budget, f.rtp.rtp_ts, starts, f.rtp.payload_bytes)
     if starts:
         s.keyframes += 1

@@ -10,6 +10,7 @@ from relaycore.capture cimport CAPTURE_BYTES, CAPTURE_SENT, capture_rtcp
 from relaycore.errs cimport E_LAST, E_NO_SPACE, E_STATE
 from relaycore.history cimport SOURCE_MS, source_trim
 from relaycore.icelite cimport ICE_NO_TUPLE, ice_poll
+from relaycore.keycache cimport cache_trim
 from relaycore.mailbox cimport (
     EV_ENCODING_ACTIVE, EV_ENCODING_SILENT, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STREAM_BOUND, Event,
 )
@@ -30,6 +31,7 @@ from relaycore.rtcp cimport (
 from relaycore.slab cimport Slot, slab_take, slot_drop
 from relaycore.srtp cimport SRTCP_MAX_OVERHEAD, srtp_protect_rtcp
 from relaycore.stun cimport SockAddr
+from relaycore.timeline cimport timeline_settle
 from relaycore.twcc cimport twcc_write_feedback
 from relaycore.units cimport ms
 
@@ -181,6 +183,7 @@ cdef void spread_sender_info(Engine* e, Receiver* r, RtpStream* s, int64_t now_n
     cdef uint32_t i
     for i in range(r.egress_count):
         g = e.egresses[r.egresses[i]]
+        timeline_settle(e, r, g)
         # The first report lets a subscriber's lip-sync start; the later ones keep their second.
         if g.source == s and g.sr_sent_ns == 0:
             expedite_report(e, e.transports[g.transport], now_ns)
@@ -467,6 +470,8 @@ cdef void _trim_history(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     for i in range(t.stream_count):
         if t.streams[i].history != NULL:
             source_trim(t.streams[i].history, e.slab, now_ns - ms(SOURCE_MS))
+        if t.streams[i].cache != NULL:
+            cache_trim(t.streams[i].cache, &e.caches, e.slab, now_ns)
 
 
 cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:

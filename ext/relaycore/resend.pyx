@@ -9,6 +9,7 @@ from relaycore.capture cimport CAPTURE_SENT, capture_rtp
 from relaycore.emission cimport write_header
 from relaycore.errs cimport E_NO_SPACE
 from relaycore.history cimport RESENDS_MAX, SentMapping, SentPacket, sent_find, source_find
+from relaycore.keycache cimport cache_find
 from relaycore.pacer cimport pacer_pay_repair
 from relaycore.playout cimport gauge_is_lossy, gauge_loss, playout_update
 from relaycore.reports cimport count_error, is_sendable, send_slot
@@ -39,6 +40,9 @@ cdef Slot* _find(Engine* e, const Egress* g, const SentPacket* p, const SentMapp
     # The log has 32 bits of the source number; the history's newest has them all.
     ext_seq = s.history.newest + <int32_t>(p.source_low - <uint32_t>(s.history.newest & 0xffffffffu))
     slot = source_find(s.history, ext_seq)
+    if slot == NULL and s.cache != NULL:
+        # Sent from the cache, when it was too old for the history.
+        slot = cache_find(s.cache, ext_seq)
     if slot == NULL:
         return NULL
     f = &e.facts[slot - e.slab.slots]

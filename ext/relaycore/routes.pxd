@@ -10,6 +10,7 @@ from relaycore.exchange cimport Exchange
 from relaycore.hdrext cimport ExtMap, ExtView
 from relaycore.history cimport SentLog, SourceHistory
 from relaycore.icelite cimport IceLite
+from relaycore.keycache cimport CacheLedger, KeyCache
 from relaycore.keyframes cimport KeyframeBudget, KeyframeLog
 from relaycore.loudness cimport Loudness
 from relaycore.markprobe cimport MarkProbe
@@ -61,6 +62,8 @@ ctypedef struct RtpStream:
     SrtpRxState srtp
     SenderInfo sender_info         # last SR
     int64_t sender_info_ns         # its arrival
+    uint64_t capture_ntp           # when the packet at capture_ts was captured, as its sender says; 0 unknown
+    uint32_t capture_ts
     int64_t base_seq
     int64_t highest_seq
     uint64_t packets
@@ -81,6 +84,7 @@ ctypedef struct RtpStream:
     int64_t last_frame_ns
     Loudness loudness              # of audio
     SourceHistory* history         # owned; NULL until a packet of video was forwarded
+    KeyCache* cache                # owned; NULL until the first keyframe
     uint32_t serial                # unique over the engine's life
 
 ctypedef struct Encoding:
@@ -130,6 +134,19 @@ ctypedef struct Receiver:          # one published m-line, or a mirror of one wh
     uint32_t egress_count
     uint32_t egress_capacity
 
+ctypedef struct Guess:             # the present source's timestamp offset is one (timeline.pxd)
+    uint8_t is_on
+    int32_t encoding               # of the last source whose offset was right
+    uint32_t serial
+    uint32_t offset
+
+ctypedef struct Replay:            # an egress is being sent a stream's cache (replay.pxd)
+    uint8_t is_on
+    int32_t encoding
+    uint32_t serial                # of the stream
+    uint32_t missed_serial         # of the stream whose cache was found incomplete
+    int64_t next_seq               # of the source
+
 ctypedef struct Egress:            # one subscription
     uint32_t id
     int32_t index
@@ -141,8 +158,10 @@ ctypedef struct Egress:            # one subscription
     int32_t current                # encoding forwarded now, -1 none yet
     RtpStream* source              # stream of `current`; borrowed; NULL = it starts over under a new SSRC, at a keyframe
     uint8_t start_queued           # bit per encoding: a keyframe's first packet, at which forwarding may start, waits in the queue
+    Replay replay
     uint8_t mid_known              # the receiver has reported on our SSRC: MID need not be sent any more
     Projection projection
+    Guess guess
     SrtpTxState srtp
     SrtpTxState rtx_srtp
     int64_t rtx_next               # ext_seq of the next packet on the RTX stream
@@ -213,6 +232,7 @@ ctypedef struct Transport:
     ResendItem* resends            # owned; NULL until first used
     uint32_t resend_head
     uint32_t resend_count
+    uint32_t replay_count          # egresses that are being sent a cache
     Pacer pacer
     int64_t pacer_due_ns           # 0 = nothing waits for the budget
     uint16_t twcc_next             # transport-wide number of the next RTP packet
@@ -292,6 +312,7 @@ ctypedef struct Engine:
     uint32_t mirror_capacity
     int64_t mirrors_due_ns         # 0 = there is nothing to do about them
     uint8_t has_stops_untold       # a receiver's stops_untold may be set
+    CacheLedger caches
     Counters counters
 
 cdef uint32_t engine_random(Engine* e) noexcept nogil

@@ -209,7 +209,8 @@ CASES = st.builds(
     steps=st.binary(min_size=24 * STEP_BYTES, max_size=44 * STEP_BYTES),
     has_red=st.booleans(),
 )
-WANTED_SHARES = {"switch": 0.2, "rtx": 0.2, "nack": 0.2, "loss": 0.2, "red": 0.2, "restart": 0.2, "mirrors removed": 0.1}
+WANTED_SHARES = {"switch": 0.2, "rtx": 0.2, "nack": 0.2, "loss": 0.2, "red": 0.2, "restart": 0.2, "mirrors removed": 0.1,
+                 "cache": 0.1}  # fmt: skip
 
 
 def _extension_ids(datagram: bytes) -> set[int]:
@@ -239,7 +240,7 @@ class Shares(Counter):
         counted = {
             "rtx up": "rtx_recovered", "rtx down": "rtx_sent", "nack up": "nacks_sent", "nack down": "nacks_received",
             "two workers": "exported", "levelling": "levelling_bytes", "padding": "padding_dropped", "twcc up": "feedback_sent",
-            "twcc down": "transport_feedback_received", "keyframe asked": "keyframe_requests_sent",
+            "twcc down": "transport_feedback_received", "keyframe asked": "keyframe_requests_sent", "cache": "cache_hits",
         }  # fmt: skip
         found = {name: any_of(counter) for name, counter in counted.items()}
         found |= {

@@ -333,11 +333,16 @@ class Call:
             self._subscribe(self.subscribers[i])
         wanted = None if b & 15 == 15 else b % len(self.video.encodings)
         s = self.subscribers[i]
-        self.command(s.engine, "select_encoding", self.video_egress(s), wanted)
+        keyframe = []
         if wanted is not None and b & 0x30:
-            self._send(
-                self.video.frame(self.video.encodings[wanted], self.now_ns, 1 + (b >> 6), 20 + a, key=True), fate
-            )
+            keyframe = self.video.frame(self.video.encodings[wanted], self.now_ns, 1 + (b >> 6), 20 + a, key=True)
+        if b & 0x40:
+            # It was there before the subscriber, who is sent it from the cache.
+            self._send(keyframe, fate)
+            self.frames(wanted or 0, b, 0)
+            keyframe = []
+        self.command(s.engine, "select_encoding", self.video_egress(s), wanted)
+        self._send(keyframe, fate)
 
     def ask(self, a: int, b: int, fate: int) -> None:
         """A subscriber asks again for some of the last packets it was sent."""
@@ -384,7 +389,7 @@ class Call:
         self.poll()
 
     def rare(self, a: int, b: int, fate: int) -> None:
-        """Overload, pacing, requests of the control plane, a payload cut short."""
+        """Overload, pacing, requests of the control plane, keyframe caches dropped, a payload cut short."""
         if a & 3 == 0:
             for _ in range(4):
                 self.feel(0 if b & 1 else (100 + b) * MS)
@@ -394,6 +399,9 @@ class Call:
             self.command(s.engine, "set_pacing", s.transport, 0 if fate & 1 else 200_000 + 10_000 * fate)
         elif a & 3 == 2:
             self.command(0, "request_keyframe", VIDEO_RECEIVER, b % len(self.video.encodings))
+            if b & 0x30 == 0:
+                for worker in range(self.case.workers):
+                    self.command(worker, "drop_keyframe_cache", VIDEO_RECEIVER)
         elif self.case.frame_format == "clear":
             # Cut short; of a publication declared encrypted many of these would be a stop.
             sent = self.video.frame(self._encoding(b), self.now_ns, 1, 30, key=bool(b & 16))[0]

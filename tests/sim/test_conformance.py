@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.sim.link import Impairment
@@ -72,6 +74,20 @@ def test_pause_and_resume_start_at_a_keyframe_without_a_hole():
         simulation.select(subscriber, 0)
     simulation.run(2)
     assert judged(simulation, lossless=True) > 2 * 100
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_comes_late_or_again_is_shown_a_clean_stream_from_the_cache(seed, workers):
+    simulation = Simulation(seed, subscribers=4, workers=workers, upstream=Impairment(loss=0.01, reorder=0.05), padding_share=0.1)
+    rng = random.Random(seed)
+    for _ in range(25):
+        simulation.run(0.25)
+        for subscriber in simulation.subscribers:
+            simulation.select(subscriber, rng.choice((0, 1, 2, None)))
+    assert judged(simulation, lossless=False) > 200
+    counters = [simulation.counters(engine) for engine in simulation.engines]
+    assert sum(c["cache_hits"] for c in counters) > 5 and sum(c["cache_bytes"] for c in counters) > 0
 
 
 def test_the_same_seed_gives_the_same_bytes():

@@ -65,6 +65,11 @@ PEEKS = {
         "if r != NULL and signal.kind == SIGNAL_STOP and r.home == <int32_t>source:",
         "if r != NULL and signal.kind == SIGNAL_STOP and r.home == <int32_t>source and False:",
     ),
+    "a keyframe that is cached by its last byte": (
+        "replay",
+        "starts = starts and f.view.source > 0",
+        "starts = starts and f.view.source > 0 and slot.data[f.rtp.payload_offset + f.rtp.payload_bytes - 1] & 1",
+    ),
     "the probe's look beyond the mark": (
         "markprobe",
         "    if ext_seq < k.next_seq:\n",
@@ -77,7 +82,7 @@ PEEKS = {
 def test_what_a_payload_holds_decides_nothing(what):
     shares = run(what, 300)
     assert shares.missing() == [], shares
-    assert set(WANTED_SHARES) == {"switch", "rtx", "nack", "loss", "red", "restart", "mirrors removed"}
+    assert set(WANTED_SHARES) == {"switch", "rtx", "nack", "loss", "red", "restart", "mirrors removed", "cache"}
     assert shares["payloads compared"] > 15_000
     # Each side of a repair, both kinds of worker, and levelling took part.
     for name in (

@@ -145,6 +145,7 @@ def test_who_joins_begins_at_a_key_picture_whose_first_packet_has_the_structure(
     bench = LayeredBench(has_depdesc=True)
     bench.ok("select_encoding", 21, None)
     bench.pictures(3)
+    bench.ok("drop_keyframe_cache", 11)
     bench.ok("select_encoding", 21, 0)
     bench.layer(0, key=False)
     bench.layer(1, key=False)

@@ -36,7 +36,7 @@ def unconnected_subscriber() -> Bench:
 def test_a_keyframe_before_the_subscriber_is_connected_is_asked_for_again():
     bench = unconnected_subscriber()
     bench.publish(packet(1, 1, b"q", key=True))
-    bench.advance(1_000, checks=False)
+    bench.advance(2_000, checks=False)
     plis(bench)
     bench.receive(bench.subscriber.check(), SUBSCRIBER)
     bench.publish(packet(1, 2, b"q"))
@@ -65,7 +65,7 @@ def test_a_keyframe_that_fell_out_of_the_queue_is_asked_for_again():
         bench.receive(bench.publisher.check())
     assert [e[1] for e in bench.taken(EventKind.ICE_DEAD)] == [2]
     bench.publish(packet(1, 1, b"q", key=True))
-    bench.advance(1_000, checks=False)
+    bench.advance(2_000, checks=False)
     plis(bench)
     bench.receive(bench.subscriber.check(), SUBSCRIBER)
     bench.publish(packet(1, 2, b"q"))
