@@ -381,7 +381,7 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
         if c.op == CMD_RECEIVER_REMOVE:
             remove_receiver(e, r)
         elif c.op == CMD_CACHE_DROP:
-            replay_forget(e, r)
+            replay_forget(e, r, now_ns)
         elif 0 <= c.body.select.encoding < r.encoding_count:
             request_keyframe(e, r, c.body.select.encoding, now_ns)
         else:

@@ -95,7 +95,7 @@ cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f
         # It waited for so long that its publisher has started over, or was stopped.
         return
     if r.spec.is_video:
-        replay_keep(e, s, slot, f, starts)
+        replay_keep(e, r, s, slot, f, starts)
     for i in range(r.egress_count):
         g = e.egresses[r.egresses[i]]
         t = e.transports[g.transport]

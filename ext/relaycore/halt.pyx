@@ -25,7 +25,7 @@ cdef void halt_receiver(Engine* e, Receiver* r) noexcept nogil:
     for i in range(r.encoding_count):
         if r.encodings[i].stream != NULL and r.encodings[i].stream.history != NULL:
             source_clear(r.encodings[i].stream.history, e.slab)
-    replay_forget(e, r)
+    replay_forget(e, r, e.now_ns)
     for i in range(e.outbox.count):
         if e.outbox.items[i].slot != NULL and _is_of(e, r, &e.outbox.items[i]):
             slot_drop(e.slab, e.outbox.items[i].slot)

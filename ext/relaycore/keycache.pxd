@@ -39,5 +39,6 @@ cdef bint cache_serves(const KeyCache* c, int64_t most_ms, int64_t now_ns) noexc
 cdef bint cache_is_known(const KeyCache* c, int64_t ext_seq) noexcept nogil
 cdef Slot* cache_find(const KeyCache* c, int64_t ext_seq) noexcept nogil      # borrowed; NULL = not there
 cdef void cache_clear(KeyCache* c, CacheLedger* l, Slab* slab) noexcept nogil
+cdef void cache_free(KeyCache* c, CacheLedger* l, Slab* slab) noexcept nogil  # NULL does nothing
 # Lets go of a keyframe that is too old for anybody.
 cdef void cache_trim(KeyCache* c, CacheLedger* l, Slab* slab, int64_t now_ns) noexcept nogil

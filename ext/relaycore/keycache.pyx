@@ -6,6 +6,7 @@ Galene keeps the keyframe alone; here all packets since are kept, so that the li
 """
 cimport cython
 from libc.stdint cimport uint16_t, uint32_t, int64_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memset
 from relaycore.seq cimport diff_u32
 from relaycore.slab cimport Slab, Slot, slab_free, slab_new, slab_take, slab_used, slot_drop, slot_hold
@@ -29,6 +30,12 @@ cdef void cache_clear(KeyCache* c, CacheLedger* l, Slab* slab) noexcept nogil:
     c.known_count = 0
     c.bytes = 0
     c.is_open = 0
+
+
+cdef void cache_free(KeyCache* c, CacheLedger* l, Slab* slab) noexcept nogil:
+    if c != NULL:
+        cache_clear(c, l, slab)
+        free(c)
 
 
 cdef inline bint _is_old(const KeyCache* c, int64_t now_ns) noexcept nogil:

@@ -8,7 +8,7 @@ from relaycore.routes cimport Egress, Engine, PacketFacts, Receiver, RtpStream, 
 from relaycore.slab cimport Slot
 
 # A packet of video passes on to its subscribers: what a later one may need of it is kept.
-cdef void replay_keep(Engine* e, RtpStream* s, Slot* slot, const PacketFacts* f, bint starts) noexcept nogil
+cdef void replay_keep(Engine* e, const Receiver* r, RtpStream* s, Slot* slot, const PacketFacts* f, bint starts) noexcept nogil
 # Whether an egress that waits for a keyframe of this encoding can be sent one from the cache.
 cdef bint replay_serves(Engine* e, const Receiver* r, const Egress* g, int32_t encoding, int64_t now_ns) noexcept nogil
 # Starts that; false = it has to wait for a keyframe.
@@ -17,5 +17,5 @@ cdef bint replay_begin(Engine* e, Receiver* r, Transport* t, Egress* g, RtpStrea
 cdef Slot* replay_take(Engine* e, Transport* t, Egress** egress, int64_t now_ns) noexcept nogil
 # What follows is not for this egress any more, or not there: as far as it has begun, it starts over at a keyframe.
 cdef void replay_end(Engine* e, Egress* g, bint is_done) noexcept nogil
-# Nobody begins any more at what the caches of a receiver hold.
-cdef void replay_forget(Engine* e, Receiver* r) noexcept nogil
+# Nobody begins any more at what the caches of a receiver hold, or at what arrived by now and waits for its turn.
+cdef void replay_forget(Engine* e, Receiver* r, int64_t now_ns) noexcept nogil

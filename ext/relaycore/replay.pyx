@@ -18,9 +18,9 @@ cdef enum:
     SHOWN_MS = 500                 # the age of a keyframe at which somebody may go on who is shown another encoding
 
 
-cdef void replay_keep(Engine* e, RtpStream* s, Slot* slot, const PacketFacts* f, bint starts) noexcept nogil:
+cdef void replay_keep(Engine* e, const Receiver* r, RtpStream* s, Slot* slot, const PacketFacts* f, bint starts) noexcept nogil:
     # Where nothing is known of a stream's frames, everything is a start.
-    starts = starts and f.view.source > 0
+    starts = starts and f.view.source > 0 and slot.arrival_ns > r.cache_since_ns
     if s.cache == NULL:
         if not starts:
             return
@@ -112,8 +112,9 @@ cdef Slot* replay_take(Engine* e, Transport* t, Egress** egress, int64_t now_ns)
     return NULL
 
 
-cdef void replay_forget(Engine* e, Receiver* r) noexcept nogil:
+cdef void replay_forget(Engine* e, Receiver* r, int64_t now_ns) noexcept nogil:
     cdef int32_t i
+    r.cache_since_ns = now_ns
     for i in range(r.encoding_count):
         if r.encodings[i].stream != NULL and r.encodings[i].stream.cache != NULL:
             cache_clear(r.encodings[i].stream.cache, &e.caches, e.slab)

@@ -124,6 +124,7 @@ ctypedef struct Receiver:          # one published m-line, or a mirror of one wh
     uint8_t fanout_bulk            # bit per encoding: the frame goes in the bulk lane
     uint32_t home_serials[4]       # of a mirror: serials of the streams at home
     ReceiverCommand spec
+    int64_t cache_since_ns         # keyframes that arrived before may not be begun at
     MarkProbe* probe               # owned; NULL until the frame format is set, and of a mirror
     uint8_t is_stopped             # declared encrypted, but it is not: nothing of it is forwarded any more; a mirror's too
     uint8_t is_stop_told           # to the control plane

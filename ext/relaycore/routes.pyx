@@ -8,13 +8,14 @@ from relaycore.errs cimport (
 from relaycore.fanout cimport fanout_clear
 from relaycore.history cimport source_clear
 from relaycore.icelite cimport ICE_MAX_TUPLES, ICE_NO_TUPLE, ice_begin_generation, ice_find, ice_reset
-from relaycore.keycache cimport cache_clear
+from relaycore.keycache cimport cache_free
 from relaycore.mailbox cimport (
     MAX_CNAME, MAX_CODECS, MAX_RIDS, MAX_SSRCS, Event, IceCommand, MirrorCommand, ReceiverCommand, EgressCommand, mailbox_emit,
 )
 from relaycore.police cimport police_set_bits
 from relaycore.projection cimport projection_init
 from relaycore.ready cimport LANE_BULK, LANE_FAST, grow_ready, leave_ready, mark_ready
+from relaycore.replay cimport replay_end
 from relaycore.slab cimport Slot, slot_drop
 from relaycore.srtp cimport srtp_free
 from relaycore.stun cimport SockAddr
@@ -268,15 +269,10 @@ cdef void forget_tuple(Engine* e, Transport* t, const SockAddr* remote, uint16_t
 
 
 cdef void drop_queue(Engine* e, Transport* t) noexcept nogil:
-    cdef Egress* g
     cdef uint32_t i
     for i in range(t.egress_count):
-        g = e.egresses[t.egresses[i]]
-        g.start_queued = 0
-        if g.replay.is_on and g.current == g.replay.encoding:
-            g.current = NO_INDEX
-        g.replay.is_on = 0
-    t.replay_count = 0
+        e.egresses[t.egresses[i]].start_queued = 0
+        replay_end(e, e.egresses[t.egresses[i]], False)
     while t.queue_count:
         slot_drop(e.slab, t.queue[t.queue_head].slot)
         t.queue_head = (t.queue_head + 1) & (QUEUE_PLACES - 1)
@@ -484,8 +480,7 @@ cdef void _spend_ssrc(Engine* e, Transport* t, uint32_t ssrc) noexcept nogil:
 cdef void remove_egress(Engine* e, Egress* g) noexcept nogil:
     cdef Transport* t = e.transports[g.transport]
     cdef Receiver* r = e.receivers[g.receiver]
-    if g.replay.is_on:
-        t.replay_count -= 1
+    replay_end(e, g, False)
     _take_out(t.egresses, &t.egress_count, g.index)
     _take_out(r.egresses, &r.egress_count, g.index)
     table_remove(&e.by_egress_id, g.id)
@@ -502,9 +497,7 @@ cdef void remove_egress(Engine* e, Egress* g) noexcept nogil:
 cdef void free_stream(Engine* e, RtpStream* s) noexcept nogil:
     if s.history != NULL:
         source_clear(s.history, e.slab)
-    if s.cache != NULL:
-        cache_clear(s.cache, &e.caches, e.slab)
-    free(s.cache)
+    cache_free(s.cache, &e.caches, e.slab)
     free(s.history)
     free(s.nack)
     free(s.structure)

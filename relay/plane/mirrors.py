@@ -26,6 +26,11 @@ class Mirrors:
         self._by_feed: dict[Feed, _Mirror] = {}
         self._is_gone = False
 
+    @property
+    def feeds(self) -> tuple[Feed, ...]:
+        """The other workers that have a mirror, or soon will."""
+        return tuple(self._by_feed)
+
     def use(self, feed: Feed) -> Shared:
         """Count one subscription on a worker; wait for the answer before asking for it. Undone by `release`."""
         mirror = self._by_feed.get(feed)

@@ -286,6 +286,17 @@ class Plane:
         feed = self._feed_of_receiver(receiver)
         await feed.call(feed.worker.request_keyframe, receiver, encoding)
 
+    def drop_keyframe_cache(self, receiver: int) -> None:
+        """Let nobody begin at what came of a receiver before its next keyframe; egresses added from now on included.
+
+        Done before anything that is asked for later; not acknowledged. A receiver that is gone has no cache.
+        """
+        owner = self._receivers.get(receiver)
+        if self._state != "running" or owner is None:
+            return
+        for feed in (self._feed_of_receiver(receiver), *owner.mirrors.feeds):
+            feed.post_unless_over(feed.worker.drop_keyframe_cache, receiver)
+
     # --- egresses ---
 
     async def add_egress(self, spec: EgressSpec) -> int:

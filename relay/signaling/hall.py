@@ -68,6 +68,7 @@ class Hall:
     def enter(self, session: "Session", listener: "SessionListener") -> None:
         """Put a session into the room; its client is told first, then everybody else.   Errors: Refused."""
         intents = self.room.join(session.endpoint)
+        self._drop_keyframes()
         self.sessions[session.sid] = session
         session.entered(self, listener)
         listener.on_joined(self)
@@ -147,6 +148,7 @@ class Hall:
                     if self._observer is not None:
                         self._observer.changed(endpoint)
             case Depart(endpoint, reason):
+                self._drop_keyframes()
                 self._stages.update()
                 self.feed.depart(endpoint)
                 self.departures.add(endpoint, monotonic_ns())
@@ -188,6 +190,11 @@ class Hall:
                     listener.on_permission()
             case TellRoom():
                 self.feed.mark_room()
+
+    def _drop_keyframes(self) -> None:
+        """See to it that nobody is sent encrypted frames from before a change of the roster."""
+        for session in self.sessions.values():
+            session.publisher.drop_keyframes()
 
     def _attach(self, subscriber_sid: str, track_sid: str) -> None:
         """Offer the track if the subscription still stands; it may have gone while it waited for its turn."""

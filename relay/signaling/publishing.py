@@ -118,6 +118,13 @@ class PublisherSide:
             await self._take_media(answer.tracks)
             return answer.sdp
 
+    def drop_keyframes(self) -> None:
+        """Let nobody begin at encrypted frames sent so far: who is in the call has changed, and so may the keys."""
+        for carried in self.carried.values():
+            publication = self._publication(carried.track_sid) if carried.track_sid else None
+            if publication is not None and publication.is_video and publication.frames != "clear":
+                self._session.conference.plane.drop_keyframe_cache(carried.receiver)
+
     async def announced(self) -> None:
         """Bind a track that was announced after its m-line came."""
         async with self._turn:

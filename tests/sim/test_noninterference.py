@@ -67,8 +67,8 @@ PEEKS = {
     ),
     "a keyframe that is cached by its last byte": (
         "replay",
-        "starts = starts and f.view.source > 0",
-        "starts = starts and f.view.source > 0 and slot.data[f.rtp.payload_offset + f.rtp.payload_bytes - 1] & 1",
+        "starts = starts and f.view.source > 0 and",
+        "starts = starts and f.view.source > 0 and slot.data[f.rtp.payload_offset + f.rtp.payload_bytes - 1] & 1 and",
     ),
     "the probe's look beyond the mark": (
         "markprobe",

@@ -264,3 +264,26 @@ async def test_start_and_stop_with_streams_that_cross_leave_nothing(rng):
         end.remote.socket.close()
     del plane, speaker, one, end
     assert relaycore_worker.leaks() == before
+
+
+async def test_dropped_keyframes_are_dropped_on_every_worker(plane, ends):
+    """The mirror sends the cached keyframe to who comes late, and none from before it was dropped."""
+    publisher, *viewers = ends
+    receiver = await plane.add_receiver(publisher.transport, receiver_spec("video", (VP8,)), publisher.listener)
+    first = await subscribe(plane, viewers[0], receiver, codecs=(VP8,))
+    picture = bytes([0x10, 0x10]) + bytes(40)
+    publisher.remote.send(publisher.peer.protect(packet(1, picture, pt=96)))
+    assert (await viewers[0].media())[12:] == picture
+    late = await subscribe(plane, viewers[1], receiver, codecs=(VP8,), ssrc=78)
+    publisher.remote.send(publisher.peer.protect(packet(2, b"\x10\x11" + bytes(40), pt=96)))
+    assert (await viewers[1].media())[12:] == picture
+    assert (await figures(plane))["cache_hits"] == 1
+    await plane.remove_egress(late)
+    plane.drop_keyframe_cache(receiver)
+    await subscribe(plane, viewers[1], receiver, codecs=(VP8,), ssrc=79)
+    publisher.remote.send(publisher.peer.protect(packet(3, b"\x10\x11" + bytes(40), pt=96)))
+    await viewers[0].media()
+    assert (await figures(plane))["cache_hits"] == 1
+    await plane.remove_egress(first)
+    await plane.remove_receiver(receiver)
+    plane.drop_keyframe_cache(receiver)
