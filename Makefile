@@ -7,6 +7,7 @@
 #   make browser   tests with browsers          make interop  every client against every other, with a table
 #   make e2ee-matrix  encrypted frames of every codec, from every sender to every receiver
 #   make lossy     calls through a network that loses packets, five seeds
+#   make bwe-browser  pictures over a path of 3 Mbit/s that becomes one of 400 kbit/s and recovers
 #   make adversary garbage on every port while a call runs, with a table
 #   make prove-blind  a relay's memory searched for what its encrypted calls hold
 #   make mutants   every rule of wire formats, SRTP and the fail-closed checks taken out in turn, and found missing
@@ -45,7 +46,7 @@ SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
 .PHONY: run test test-long unit conformance noninterference interop lossy adversary prove-blind mutants browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
-.PHONY: bench-alloc
+.PHONY: bench-alloc bwe-browser
 .PHONY: e2ee-matrix bench-opaque false-stops fuzz-short debug-build asan-build
 
 run: set-up build
@@ -71,6 +72,9 @@ e2ee-matrix: build/stamps/test build build/clients/.fetched
 
 lossy: build/stamps/test build build/clients/.fetched
 	$(PY) -m tests.interop.lossy $(ARGS)
+
+bwe-browser: build/stamps/test build build/clients/.fetched
+	$(PY) -m tests.interop.bwe_browser $(ARGS)
 
 adversary: build/stamps/test build
 	$(PY) -m tests.adversary.run $(ARGS)

@@ -28,9 +28,19 @@ class LiveKitJs:
         await self.page.evaluate("async (...a) => { await client.join(...a); }", url, token, passphrase)
         return identity
 
-    async def publish(self, *, audio: bool, video: bool, width: int = 640, height: int = 360, fps: int = 15) -> None:
+    async def publish(
+        self,
+        *,
+        audio: bool,
+        video: bool,
+        width: int = 640,
+        height: int = 360,
+        fps: int = 15,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """`options` as client.js takes them."""
         call = "async (...a) => { await client.publish(...a); }"
-        await self.page.evaluate(call, audio, video, width, height, fps)
+        await self.page.evaluate(call, audio, video, width, height, fps, options or {})
 
     async def send_data(self, text: str) -> None:
         await self.page.evaluate("async (t) => { await client.sendData(t); }", text)

@@ -43,10 +43,13 @@ const client = {
     for (const p of room.remoteParticipants.values()) this.note('joined', p.identity);
   },
 
-  async publish(audio, video, width, height, fps) {
+  // options: TrackPublishOptions; the simulcast layers below the picture as [width, height, bitrate, fps].
+  async publish(audio, video, width, height, fps, options = {}) {
     const local = this.room.localParticipant;
+    const layers = options.videoSimulcastLayers?.map((layer) => new LivekitClient.VideoPreset(...layer));
+    const chosen = layers ? {...options, videoSimulcastLayers: layers} : options;
     if (audio) await local.setMicrophoneEnabled(true);
-    if (video) await local.setCameraEnabled(true, {resolution: {width, height, frameRate: fps}});
+    if (video) await local.setCameraEnabled(true, {resolution: {width, height, frameRate: fps}}, chosen);
   },
 
   async sendData(text) {

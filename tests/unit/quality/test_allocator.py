@@ -269,7 +269,7 @@ def test_any_history_keeps_the_rules(asks, history):
         least = sum(found.grants[a.key].option is not None and a.steps[0].bps for a in asks)
         for a in asks:
             if a.key in found.paused:
-                assert least + a.steps[0].bps * HEADROOM > bps
+                assert (least + a.steps[0].bps) * HEADROOM > bps
 
 
 @settings(max_examples=60, deadline=None)

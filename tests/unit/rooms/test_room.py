@@ -5,7 +5,8 @@ import pytest
 from relay.errors import Refused
 from relay.policy.terms import Terms
 from relay.policy.tiers import RoomKey, Tier
-from relay.quality.choice import Quality, Wanted
+from relay.quality.allocator import Reason
+from relay.quality.choice import BEST, Quality, Wanted
 from relay.rooms.directory import Directory
 from relay.rooms.endpoint import Description, Endpoint, LeaveReason, State
 from relay.rooms.intents import (
@@ -232,6 +233,58 @@ def test_settings_may_come_before_the_subscription(room, join, publish) -> None:
         Forward("PA_bo", "TR_ana_cam", 1)
     ]
     assert room.set_wanted("PA_bo", ["TR_ana_cam"], Wanted(disabled=True), 0) == [Forward("PA_bo", "TR_ana_cam", None)]
+
+
+def test_who_shows_what_it_needs_begins_with_the_least(room, join, publish) -> None:
+    join("ana")
+    join("bo").default_wanted = Wanted(quality=Quality.LOW)
+    publish("ana", "cam", rids=("q", "h", "f"))
+    for encoding in range(3):
+        room.encoding_changed("TR_ana_cam", encoding, True, 0)
+    room.attached("PA_bo", "TR_ana_cam", 0)
+    assert room.endpoints["PA_bo"].subscriptions["TR_ana_cam"].encoding == 0
+    assert room.set_wanted("PA_bo", ["TR_ana_cam"], BEST, 0) == [Forward("PA_bo", "TR_ana_cam", 2)]
+
+
+def test_what_is_off_stage_is_forwarded_to_nobody_and_says_so(room, join, publish) -> None:
+    join("ana")
+    join("bo")
+    publish("ana", "cam", rids=("q", "h", "f"))
+    room.encoding_changed("TR_ana_cam", 2, True, 0)
+    room.attached("PA_bo", "TR_ana_cam", 0)
+    subscription = room.endpoints["PA_bo"].subscriptions["TR_ana_cam"]
+    assert room.limit_of(subscription) is Reason.NONE and room.wanted_of("TR_ana_cam") is Quality.HIGH
+    assert room.set_stage("TR_ana_cam", False, 0) == [Forward("PA_bo", "TR_ana_cam", None)]
+    assert room.limit_of(subscription) is Reason.POLICY and room.wanted_of("TR_ana_cam") is Quality.OFF
+    assert not room.is_on_stage("TR_ana_cam")
+    # Asking for it does not help.
+    assert room.set_wanted("PA_bo", ["TR_ana_cam"], Wanted(width=1280, height=720), 0) == []
+    assert room.set_stage("TR_ana_cam", True, 0) == [Forward("PA_bo", "TR_ana_cam", 2)]
+
+
+def test_the_reason_for_an_encoding_is_the_one_that_stands_in_the_way(room, join, publish) -> None:
+    join("ana")
+    join("bo")
+    publish("ana", "cam", rids=("q", "h", "f"))
+    room.encoding_changed("TR_ana_cam", 0, True, 0)
+    room.attached("PA_bo", "TR_ana_cam", 0)
+    subscription = room.endpoints["PA_bo"].subscriptions["TR_ana_cam"]
+    assert room.limit_of(subscription) is Reason.PUBLISHER
+    room.set_wanted("PA_bo", ["TR_ana_cam"], Wanted(quality=Quality.LOW), 0)
+    assert room.limit_of(subscription) is Reason.REQUESTED
+    room.set_wanted("PA_bo", ["TR_ana_cam"], Wanted(disabled=True), 0)
+    assert room.limit_of(subscription) is Reason.REQUESTED
+    room.mute_from_outside("PA_ana", "TR_ana_cam", True, 0)
+    assert room.limit_of(subscription) is Reason.PUBLISHER
+
+
+def test_nobody_wants_what_nobody_may_see(room, join, publish) -> None:
+    join("ana")
+    join("bo")
+    publish("ana", "cam", rids=("q", "h", "f"))
+    assert room.wanted_of("TR_ana_cam") is Quality.HIGH
+    room.set_audience("PA_ana", Audience(False))
+    assert room.wanted_of("TR_ana_cam") is Quality.OFF
 
 
 def test_audio_is_forwarded_whatever_is_active(room, join, publish) -> None:

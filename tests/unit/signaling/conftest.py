@@ -1,5 +1,6 @@
 """A real relay on loopback, in this process and on this loop, with strict outboxes."""
 
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -60,11 +61,13 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def start() -> AsyncIterator[Callable[..., Awaitable[Server]]]:
-    """Start a relay: `server = await start(participants_per_room=2)`."""
+    """Start a relay: `server = await start(participants_per_room=2)`; `tier` changes what all its tiers allow."""
     servers: list[Server] = []
 
-    async def start_one(**limits: int) -> Server:
-        server = Server(settings(**limits), strict=True)
+    async def start_one(tier: dict[str, int] | None = None, **limits: int) -> Server:
+        config = settings(**limits)
+        tiers = {name: dataclasses.replace(rules, **(tier or {})) for name, rules in config.tiers.items()}
+        server = Server(dataclasses.replace(config, tiers=tiers), strict=True)
         servers.append(server)
         await server.start()
         return server

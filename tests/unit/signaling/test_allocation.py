@@ -129,6 +129,39 @@ async def test_sizes_are_followed_and_publishers_send_what_is_wanted(scene: Scen
     await bo.want(sid, quality=HIGH)
     await ana.until(lambda: ana.demand == {LOW, MEDIUM, HIGH})
     assert (await scene.until("bo", sends("f")))["reason"] == "none"
+    # What its publisher lets nobody see it need not send.
+    await ana._send(subscription_permission=rtc.SubscriptionPermission(all_participants=False))
+    await ana.until(lambda: ana.demand == set())
+    assert (await scene.quality("bo"))[1]["subscriptions"] == []
+    await ana._send(subscription_permission=rtc.SubscriptionPermission(all_participants=True))
+    await ana.until(lambda: ana.demand == {LOW, MEDIUM, HIGH})
+
+
+async def test_a_large_room_forwards_who_spoke_last(start, http: aiohttp.ClientSession, monkeypatch) -> None:
+    monkeypatch.setattr("relay.quality.stage.STAY_NS", 500_000_000)
+    monkeypatch.setattr("relay.signaling.measuring.INTERVAL_S", 0.2)
+    relay = await start(tier={"cameras_forwarded": 1})
+    small = Track.video((160, 90, 40_000))
+    async with Fleet(f"ws://127.0.0.1:{relay.http_port}") as fleet:
+        scene = Scene(relay, fleet, http)
+        try:
+            ana, cy = await scene.join("ana", (small,)), await scene.join("cy", (small,))
+            await scene.join("bo")
+
+            async def forwarded() -> dict[str, str]:
+                _, found = await scene.quality("bo")
+                return {s["participant"]: s["reason"] for s in found["subscriptions"] if s["current"] or s["reason"] == "policy"}
+
+            async with asyncio.timeout(6):
+                while await forwarded() != {ana.sid: "none", cy.sid: "policy"}:
+                    await asyncio.sleep(0.1)
+                (hall,) = relay.conference.halls
+                while await forwarded() != {ana.sid: "policy", cy.sid: "none"}:
+                    hall.heard(cy.sid, 10)
+                    await asyncio.sleep(0.1)
+        finally:
+            for bot in scene.bots:
+                await bot.leave()
 
 
 async def test_quality_is_told_to_its_own_participant_alone(scene: Scene) -> None:

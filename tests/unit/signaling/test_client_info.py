@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.quality.choice import BEST, Quality, Wanted
 from relay.signaling.livekit.client_info import ClientInfo, read_client_info
+from relay.signaling.livekit.http import endpoint
+from relay.signaling.livekit.tokens import read_grant
+from tests.support.local_relay import KEYS, token
 
 
 def test_the_url_of_the_python_sdk() -> None:
@@ -27,6 +31,12 @@ def test_truth_is_1_or_true(value: str, expected: bool) -> None:
 
 def test_silence_means_subscribe_to_all() -> None:
     assert read_client_info({}).auto_subscribe
+
+
+def test_adaptive_stream_begins_with_the_least() -> None:
+    grant = read_grant(token(), KEYS)
+    wanted = [endpoint(grant, read_client_info({"adaptive_stream": word})).default_wanted for word in ("1", "0", "")]
+    assert wanted == [Wanted(quality=Quality.LOW), BEST, BEST]
 
 
 @pytest.mark.parametrize("value", ["", "-1", "x", "1e3", "²", "9" * 30])
