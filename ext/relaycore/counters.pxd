@@ -71,6 +71,8 @@ ctypedef struct Counters:
     uint64_t cache_incomplete      # subscribers for whom there was one with packets missing
     uint64_t cache_outgrown        # caches dropped because they got too large
     uint64_t cache_aborted         # subscribers whose cache went while they were sent it
+    uint64_t probes                # clusters sent to find out what a path carries
+    uint64_t probe_bytes
     uint64_t by_error[32]          # index = -code, reason of every dropped datagram
     uint64_t stage_ticks[6]        # by stages.STAGE_*, of sampled turns
     uint64_t stage_packets[6]

@@ -18,6 +18,7 @@ SCALARS = (
     "frames_judged", "frames_marked", "frames_unmarked", "frames_plain", "unannounced_dropped", "receivers_stopped",
     "stopped_dropped", "frames_parsed", "frames_unparsed", "undeclared_encryption",
     "cache_hits", "cache_bytes", "cache_incomplete", "cache_outgrown", "cache_aborted",
+    "probes", "probe_bytes",
 )
 
 # The struct is read as an array of 64-bit words: names and fields must agree in number.

@@ -1,6 +1,7 @@
 """Header, levelling, protection; the contract stands in emission.pxd."""
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.string cimport memset
+from relaycore.bandwidth cimport bandwidth_departed
 from relaycore.be cimport put_u16, put_u24
 from relaycore.capture cimport CAPTURE_SENT, capture_rtp
 from relaycore.hdrext cimport (
@@ -19,6 +20,7 @@ from relaycore.views cimport CODEC_AV1
 cdef enum:
     # Padding a packet by more than a twentieth costs more on the wire than a second send does here.
     LEVEL_SHARE = 20
+    TAG_BYTES = 16                 # of AEAD; SHA1_80 has ten
     LEVEL_MAX = 255                # RTP padding counts itself in one byte (RFC 3550 section 5.1)
     # Hop-by-hop extensions: meant for us, or written anew for each subscriber.
     NOT_FORWARDED = (1 << EXT_MID | 1 << EXT_RID | 1 << EXT_REPAIRED_RID | 1 << EXT_TWCC | 1 << EXT_ABS_SEND_TIME
@@ -143,6 +145,9 @@ cdef void run_add(Engine* e, Run* run, Transport* t, Egress* g, uint32_t out_ts,
         run.transport = t
         run.egress = g
         run.out_ts = out_ts
+    if g.is_video and t.extensions.id_of_kind[EXT_TWCC]:
+        bandwidth_departed(e, t, <uint16_t>((t.twcc_next - 1u) & 0xffffu), item.header_bytes + item.payload_bytes + TAG_BYTES,
+                           run.now_ns)
     slot_hold(item.source)
     run.items[run.count] = item[0]
     pacer_pay_media(&t.pacer, item.header_bytes + item.payload_bytes, run.now_ns)

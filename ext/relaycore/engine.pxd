@@ -20,6 +20,8 @@ ctypedef struct TransportStats:
     uint8_t remote_family
     uint8_t remote_ip[16]
     uint16_t remote_port
+    uint32_t loss_permille         # of what was sent to it in the last second, by its feedback
+    uint64_t estimate_bps          # what the path to it carries; 0 unknown
 
 ctypedef struct StreamStats:       # one received rtp_stream
     uint32_t receiver

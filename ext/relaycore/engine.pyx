@@ -2,6 +2,7 @@
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, INT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
+from relaycore.bandwidth cimport bandwidth_bps, bandwidth_want
 from relaycore.capture cimport CAPTURE_DTLS, CAPTURE_SENT, CaptureRing, capture_note, capture_set
 from relaycore.counters cimport Counters
 from relaycore.errs cimport (
@@ -16,7 +17,7 @@ from relaycore.mailbox cimport (
     CMD_CACHE_DROP, CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
     CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
     CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_STOP, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE,
-    CMD_TRANSPORT_PACING, CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, Command, EV_ACK, Event, ExtensionsCommand, Mailbox,
+    CMD_TRANSPORT_PACING, CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, CMD_TRANSPORT_WANTED, Command, EV_ACK, Event, ExtensionsCommand, Mailbox,
     SelectCommand, SrtpCommand,
 )
 from relaycore.markprobe cimport FRAMES_CLEAR, FRAMES_SFRAME, probe_announce, probe_new
@@ -275,6 +276,9 @@ cdef void _fill_transport(const Transport* t, TransportStats* out) noexcept nogi
     out.bytes_sent = t.bytes_sent
     out.rtt_ns = -1
     out.repair = t.repair
+    out.estimate_bps = bandwidth_bps(t)
+    if t.bandwidth != NULL:
+        out.loss_permille = <uint32_t>(t.bandwidth.estimator.loss_share * 1000.0)
     if t.ice.selected != ICE_NO_TUPLE:
         remote = &t.ice.tuples[t.ice.selected].remote
         out.remote_family = remote.family
@@ -409,6 +413,9 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
     if c.op == CMD_TRANSPORT_PACING:
         t.pacer.rate_bps = c.body.pacing.rate_bps
         mark_ready(e, t, LANE_FAST)
+        return E_OK
+    if c.op == CMD_TRANSPORT_WANTED:
+        bandwidth_want(e, t, c.body.pacing.rate_bps, now_ns)
         return E_OK
     if c.op == CMD_TRANSPORT_CAPTURE:
         return capture_set(&t.capture, <CaptureRing*>c.body.capture.ring, &e.counters, t.id, c.body.capture.records,

@@ -38,6 +38,7 @@ cdef enum CommandOp:
     CMD_RECEIVER_FORMAT = 20       # format: how its frames are encrypted, once
     CMD_RECEIVER_KEYS = 21         # keys: SFrame key ids its publisher has announced
     CMD_CACHE_DROP = 22            # select: nobody begins any more at a receiver's cached keyframes
+    CMD_TRANSPORT_WANTED = 23      # pacing: what would be sent to it if the path allowed
 
 ctypedef struct IceCommand:
     uint8_t ufrag[64]
@@ -158,6 +159,7 @@ cdef enum EventKind:
     EV_RECEIVER_STOPPED = 11       # receiver, code = markprobe.StopReason: nothing of it is forwarded any more
     EV_UNDECLARED_ENCRYPTION = 12  # receiver: declared clear, but its frames are not its codec's
     EV_SPEAKING = 13               # receiver of audio, code = mean level in -dBov: somebody spoke for the last 400 ms
+    EV_ESTIMATE = 14               # transport, rate_bps; code = lost of 1,000, number = round trip in ms
 
 ctypedef struct Event:
     uint32_t kind
@@ -169,6 +171,7 @@ ctypedef struct Event:
     int32_t encoding
     uint32_t ssrc
     int64_t now_ns
+    uint64_t rate_bps
     uint32_t payload_bytes
     uint8_t* payload               # malloc'ed, freed by the reader
 

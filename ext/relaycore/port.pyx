@@ -9,6 +9,7 @@ thread at a time may call a port. The tuples of `take_events`, by kind:
   ENCODING_ACTIVE, ENCODING_SILENT (kind, receiver, encoding) · EGRESS_SWITCHED (kind, egress, encoding) · STOPPED (kind,)
   RECEIVER_STOPPED (kind, receiver, reason of STOP_REASONS) · UNDECLARED_ENCRYPTION (kind, receiver)
   SPEAKING (kind, receiver, mean level in -dBov)
+  ESTIMATE (kind, transport, bit/s, lost of 1,000, round trip in ms)
 """
 from enum import IntEnum
 
@@ -26,8 +27,8 @@ from relaycore.mailbox cimport (
     CMD_CACHE_DROP, CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
     CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
     CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
-    CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
-    EV_ENCODING_SILENT, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_RECEIVER_STOPPED, EV_SPEAKING, EV_STOPPED, EV_STREAM_BOUND,
+    CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, CMD_TRANSPORT_WANTED, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
+    EV_ENCODING_SILENT, EV_ESTIMATE, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_RECEIVER_STOPPED, EV_SPEAKING, EV_STOPPED, EV_STREAM_BOUND,
     EV_UNDECLARED_ENCRYPTION, MAX_CNAME, MAX_CODECS,
     MAX_RIDS, MAX_SSRCS, CodecEntry, Command, Event, IceCommand, Mailbox, mailbox_event_count,
     mailbox_event_fd, mailbox_queue, mailbox_reset_event_fd, mailbox_ring_command_fd, mailbox_ring_event_fd,
@@ -80,6 +81,7 @@ class EventKind(IntEnum):
     RECEIVER_STOPPED = EV_RECEIVER_STOPPED
     UNDECLARED_ENCRYPTION = EV_UNDECLARED_ENCRYPTION
     SPEAKING = EV_SPEAKING
+    ESTIMATE = EV_ESTIMATE
 
 
 class MailboxFull(Exception):
@@ -299,6 +301,13 @@ cdef class CommandPort:
         """Tell what the path to a subscriber carries (bit/s); 0 = unknown."""
         cdef Command c
         self._begin(&c, CMD_TRANSPORT_PACING, transport)
+        c.body.pacing.rate_bps = rate_bps
+        return self._submit(&c)
+
+    def set_wanted_rate(self, transport, uint64_t rate_bps):
+        """Tell what would be sent to a subscriber if the path allowed (bit/s): probes go no further. 0 = nothing more."""
+        cdef Command c
+        self._begin(&c, CMD_TRANSPORT_WANTED, transport)
         c.body.pacing.rate_bps = rate_bps
         return self._submit(&c)
 
@@ -548,6 +557,8 @@ cdef class CommandPort:
             return kind, e.receiver, STOP_REASONS[e.code]
         if e.kind == EV_UNDECLARED_ENCRYPTION:
             return kind, e.receiver
+        if e.kind == EV_ESTIMATE:
+            return kind, e.transport, e.rate_bps, e.code, e.number
         if e.kind == EV_SPEAKING:
             return kind, e.receiver, e.code
         if e.kind == EV_STOPPED:

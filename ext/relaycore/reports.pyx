@@ -6,6 +6,7 @@ publisher's own. Compounds are reduced-size where useful (RFC 5506), at most 1,2
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
+from relaycore.bandwidth cimport bandwidth_feedback, bandwidth_remb, bandwidth_run
 from relaycore.capture cimport CAPTURE_BYTES, CAPTURE_SENT, capture_rtcp
 from relaycore.errs cimport E_LAST, E_NO_SPACE, E_STATE
 from relaycore.history cimport SOURCE_MS, source_trim
@@ -26,7 +27,7 @@ from relaycore.routes cimport (
 )
 from relaycore.rtcp cimport (
     RTCP_BYE, RTCP_PSFB, RTCP_RR, RTCP_RTPFB, RTCP_SR, ReportBlock, RtcpPacket, SenderInfo,
-    next_rtcp, parse_fir_item, parse_nack_item, parse_pli, parse_report_block, parse_sender_info, write_rr, write_sdes_cname, write_sr,
+    next_rtcp, parse_fir_item, parse_nack_item, parse_pli, parse_remb, parse_report_block, parse_sender_info, write_rr, write_sdes_cname, write_sr,
 )
 from relaycore.slab cimport Slot, slab_take, slot_drop
 from relaycore.srtp cimport SRTCP_MAX_OVERHEAD, srtp_protect_rtcp
@@ -243,6 +244,7 @@ cdef void receive_rtcp(Engine* e, Transport* t, uint8_t* buf, Py_ssize_t n, int6
     cdef ReportBlock block
     cdef uint32_t media_ssrc = 0
     cdef uint8_t command_seq = 0
+    cdef uint64_t remb_bps = 0
     cdef RtpStream* s
     cdef int i
     cdef int code = next_rtcp(buf, n, &cursor, &p)
@@ -273,6 +275,13 @@ cdef void receive_rtcp(Engine* e, Transport* t, uint8_t* buf, Py_ssize_t n, int6
             _on_nack(e, t, &p, now_ns)
         elif p.type == RTCP_RTPFB and p.count == 15:
             e.counters.transport_feedback_received += 1
+            bandwidth_feedback(e, t, &p, now_ns)
+        elif p.type == RTCP_PSFB and p.count == 15:
+            code = parse_remb(&p, &remb_bps)
+            if code < 0:
+                count_error(e, code)
+            else:
+                bandwidth_remb(e, t, remb_bps, now_ns)
         elif p.type == RTCP_BYE:
             s = find_stream(t, p.ssrc)
             if s != NULL and s.receiver != NO_INDEX and not s.is_repair:
@@ -485,6 +494,8 @@ cdef void run_timers(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     if t.pacer_due_ns and t.pacer_due_ns <= now_ns:
         t.pacer_due_ns = 0
         mark_ready(e, t, LANE_FAST)
+    if t.bandwidth != NULL and t.bandwidth.due_ns and t.bandwidth.due_ns <= now_ns:
+        bandwidth_run(e, t, now_ns)
     if t.rtcp_due_ns <= now_ns:
         _check_ice(e, t, now_ns)
         _trim_history(e, t, now_ns)

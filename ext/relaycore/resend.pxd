@@ -8,3 +8,7 @@ cdef void resend_request(Engine* e, Transport* t, Egress* g, uint16_t out_low, i
 cdef void update_playout(Engine* e, Egress* g, int64_t now_ns) noexcept nogil
 # Sends the oldest waiting retransmission, or drops it when its packet is gone meanwhile.
 cdef void resend_next(Engine* e, Transport* t, int64_t now_ns) noexcept nogil
+# For probes: sends a number of the log once more, whether or not anybody asked; or nothing but padding. Bytes of the datagram,
+# 0 where there is nothing to send.
+cdef int resend_copy(Engine* e, Transport* t, Egress* g, uint16_t out_low, int64_t now_ns) noexcept nogil
+cdef int resend_padding(Engine* e, Transport* t, Egress* g, int64_t now_ns) noexcept nogil

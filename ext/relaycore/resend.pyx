@@ -4,11 +4,14 @@ Nothing but RTX is ever sent again: under the primary SSRC a second packet with 
 identical ciphertext (a GCM key is given away otherwise), and that is not kept. So a subscriber without RTX gets none.
 """
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
+from libc.string cimport memset
+from relaycore.bandwidth cimport bandwidth_departed
 from relaycore.be cimport get_u16, put_u16
 from relaycore.capture cimport CAPTURE_SENT, capture_rtp
-from relaycore.emission cimport write_header
+from relaycore.emission cimport RTP_P_BIT, write_header
 from relaycore.errs cimport E_NO_SPACE
-from relaycore.history cimport RESENDS_MAX, SentMapping, SentPacket, sent_find, source_find
+from relaycore.hdrext cimport EXT_TWCC
+from relaycore.history cimport RESENDS_MAX, SENT_MAPPINGS, SentMapping, SentPacket, sent_find, source_find
 from relaycore.keycache cimport cache_find
 from relaycore.pacer cimport pacer_pay_repair
 from relaycore.playout cimport gauge_is_lossy, gauge_loss, playout_update
@@ -25,6 +28,7 @@ cdef enum:
     OSN_BYTES = 2                  # original sequence number in front of the payload
     RTT_UNKNOWN_MS = 50
     SLACK_MS = 20                  # pacing and turns at both ends
+    PADDING_BYTES = 224            # of one packet: what one byte can count, in a small slot
     RTT_FLOOR_MS = 10              # receivers ask again after their own estimate; two requests in less are one loss
 
 
@@ -115,38 +119,72 @@ cdef int _write(Engine* e, Transport* t, Egress* g, uint16_t out_low, Slot* sour
     return n
 
 
+cdef int _leave(Engine* e, Transport* t, Egress* g, Slot* out, int n, int64_t now_ns) noexcept nogil:
+    """Send a written RTX packet of n bytes, or drop what could not be written; return n."""
+    if n < 0:
+        count_error(e, n)
+        slot_drop(e.slab, out)
+        return n
+    g.rtx_next += 1
+    out.length = <uint16_t>n
+    if t.extensions.id_of_kind[EXT_TWCC]:
+        bandwidth_departed(e, t, <uint16_t>((t.twcc_next - 1u) & 0xffffu), n, now_ns)
+    pacer_pay_repair(&t.pacer, n, now_ns)
+    e.outbox.next_run += 1
+    send_slot(e, t, out, e.outbox.next_run)
+    return n
+
+
+cdef int resend_copy(Engine* e, Transport* t, Egress* g, uint16_t out_low, int64_t now_ns) noexcept nogil:
+    cdef SentMapping* m = NULL
+    cdef SentPacket* p = NULL if g.sent == NULL else sent_find(g.sent, out_low, &m)
+    cdef Slot* source = NULL if p == NULL else _find(e, g, p, m)
+    cdef Slot* out
+    if source == NULL:
+        return 0
+    out = slab_take(e.slab, source.length + OSN_BYTES + SRTP_MAX_OVERHEAD + 64)
+    if out == NULL:
+        e.counters.slots_exhausted += 1
+        return E_NO_SPACE
+    return _leave(e, t, g, out, _write(e, t, g, out_low, source, m, out, now_ns), now_ns)
+
+
 cdef void resend_next(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     cdef ResendItem item = t.resends[t.resend_head]
     cdef Egress* g = e.egresses[item.egress]
-    cdef SentMapping* m = NULL
-    cdef SentPacket* p
-    cdef Slot* source
-    cdef Slot* out
     cdef int n
     t.resend_head = (t.resend_head + 1) & (RESEND_PLACES - 1)
     t.resend_count -= 1
     # A paused subscriber wants nothing of what it lost before.
     if g == NULL or g.id != item.egress_id or g.wanted == NO_INDEX or not is_sendable(t):
         return
-    p = sent_find(g.sent, item.out_low, &m)
-    source = NULL if p == NULL else _find(e, g, p, m)
-    if source == NULL:
+    n = resend_copy(e, t, g, item.out_low, now_ns)
+    if n == 0:
         e.counters.rtx_unknown += 1
-        return
-    out = slab_take(e.slab, source.length + OSN_BYTES + SRTP_MAX_OVERHEAD + 64)
+    elif n > 0:
+        g.resent_packets += 1
+        e.counters.rtx_sent += 1
+        t.repair.rtx_sent += 1
+
+
+cdef int resend_padding(Engine* e, Transport* t, Egress* g, int64_t now_ns) noexcept nogil:
+    cdef SentMapping* m
+    cdef PacketFacts f
+    cdef uint8_t padding[224]
+    cdef Slot* out
+    cdef int n
+    if g.sent == NULL or g.sent.mapping_count == 0:
+        return 0
+    m = &g.sent.mappings[(g.sent.mapping_count - 1u) & (SENT_MAPPINGS - 1u)]
+    out = slab_take(e.slab, PADDING_BYTES + SRTP_MAX_OVERHEAD + 128)
     if out == NULL:
         e.counters.slots_exhausted += 1
-        return
-    n = _write(e, t, g, item.out_low, source, m, out, now_ns)
-    if n < 0:
-        count_error(e, n)
-        slot_drop(e.slab, out)
-        return
-    g.rtx_next += 1
-    out.length = <uint16_t>n
-    g.resent_packets += 1
-    e.counters.rtx_sent += 1
-    t.repair.rtx_sent += 1
-    pacer_pay_repair(&t.pacer, n, now_ns)
-    e.outbox.next_run += 1
-    send_slot(e, t, out, e.outbox.next_run)
+        return E_NO_SPACE
+    memset(&f, 0, sizeof(f))
+    memset(padding, 0, sizeof(padding))
+    padding[PADDING_BYTES - 1] = PADDING_BYTES
+    n = write_header(t, g, &f, out.data, out.capacity, g.spec.rtx_ssrc, m.rtx_payload_type, g.rtx_next, g.projection.last_ts, now_ns)
+    if n > 0:
+        out.data[0] |= <uint8_t>RTP_P_BIT
+        n = srtp_protect_rtp(t.send_context, &g.rtx_srtp, g.rtx_next, out.data, n, padding, PADDING_BYTES)
+    return _leave(e, t, g, out, n, now_ns)

@@ -6,6 +6,8 @@ Everything here is owned by one Engine and touched by its thread alone. Objects 
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from relaycore.capture cimport Capture
 from relaycore.counters cimport Counters
+from relaycore.departures cimport Departures
+from relaycore.estimator cimport Estimator
 from relaycore.exchange cimport Exchange
 from relaycore.hdrext cimport ExtMap, ExtView
 from relaycore.history cimport SentLog, SourceHistory
@@ -21,6 +23,7 @@ from relaycore.outbox cimport Outbox
 from relaycore.pacer cimport Pacer
 from relaycore.playout cimport LossGauge, Playout
 from relaycore.police cimport Police, PoliceLimits
+from relaycore.probe cimport Probe
 from relaycore.projection cimport Projection
 from relaycore.rtcp cimport SenderInfo
 from relaycore.rtp cimport RtpHeader
@@ -199,6 +202,21 @@ ctypedef struct RepairStats:       # of one transport
     uint64_t rtx_sent
     uint64_t rtx_recovered         # its retransmissions that filled a gap
 
+ctypedef struct Bandwidth:         # congestion control towards one subscriber
+    Departures* departures         # owned
+    Estimator estimator
+    Probe probe
+    int64_t clock_ticks            # newest arrival on the subscriber's clock, unwrapped
+    int64_t first_feedback_ns      # 0 = none yet
+    int64_t due_ns                 # 0 = nothing waits
+    uint64_t bytes_before          # Transport.bytes_sent, when the sending rate was last measured
+    int64_t bytes_before_ns
+    double sent_bps
+    double told_bps                # to the control plane; 0 = nothing yet
+    int64_t told_ns
+    uint64_t remb_bps              # of a receiver that gives no feedback
+    uint8_t sending_cluster        # the packet that leaves is a probe's
+
 ctypedef struct Transport:
     uint32_t id
     int32_t index
@@ -235,6 +253,7 @@ ctypedef struct Transport:
     uint32_t resend_count
     uint32_t replay_count          # egresses that are being sent a cache
     Pacer pacer
+    Bandwidth* bandwidth           # owned; NULL until a packet with a transport-wide number left
     int64_t pacer_due_ns           # 0 = nothing waits for the budget
     uint16_t twcc_next             # transport-wide number of the next RTP packet
     uint8_t is_ready               # stands in one of the engine's ready rings

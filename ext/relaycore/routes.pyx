@@ -2,6 +2,7 @@
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
+from relaycore.bandwidth cimport bandwidth_free
 from relaycore.errs cimport (
     E_INVALID, E_LIMIT, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_STREAM,
 )
@@ -308,6 +309,7 @@ cdef void remove_transport(Engine* e, Transport* t) noexcept nogil:
     e.free_transports[e.free_transport_count] = t.index
     e.free_transport_count += 1
     e.transport_count -= 1
+    bandwidth_free(t.bandwidth)
     free(t.twcc)
     free(t.egresses)
     free(t.spent_ssrcs)
@@ -584,6 +586,8 @@ cdef void schedule(Engine* e, Transport* t) noexcept nogil:
         due = t.keyframe_due_ns
     if t.pacer_due_ns and t.pacer_due_ns < due:
         due = t.pacer_due_ns
+    if t.bandwidth != NULL and t.bandwidth.due_ns and t.bandwidth.due_ns < due:
+        due = t.bandwidth.due_ns
     timers_set(&e.timers, t.index, due)
 
 

@@ -69,6 +69,8 @@ cdef object _transport_dtype():
         ("remote_family", "u1", <char*>&s.remote_family - base),
         ("remote_ip", ("u1", (16,)), <char*>&s.remote_ip - base),
         ("remote_port", "u2", <char*>&s.remote_port - base),
+        ("loss_permille", "u4", <char*>&s.loss_permille - base),
+        ("estimate_bps", "u8", <char*>&s.estimate_bps - base),
     ], sizeof(TransportStats))
 
 

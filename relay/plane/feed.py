@@ -32,6 +32,9 @@ class TransportListener(Protocol):
 
     def on_ice_dead(self) -> None: ...
 
+    def on_estimate(self, estimate_bps: int, loss: float, rtt_ms: int) -> None:
+        """The path to a subscriber carries this much: told at once when it falls. loss: share of what was sent lately."""
+
 
 class ReceiverListener(Protocol):
     """Hears of one published m-line; all calls on the loop's thread."""
@@ -226,6 +229,9 @@ class Feed:
         elif kind == EventKind.UNDECLARED_ENCRYPTION:
             if (receiver := self.receivers.get(event[1])) is not None:
                 receiver.on_undeclared_encryption()
+        elif kind == EventKind.ESTIMATE:
+            if (transport := self.transports.get(event[1])) is not None:
+                transport.on_estimate(event[2], event[3] / 1000, event[4])
         elif kind == EventKind.SPEAKING:
             if (receiver := self.receivers.get(event[1])) is not None:
                 receiver.on_speaking(event[2])

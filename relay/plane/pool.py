@@ -228,6 +228,11 @@ class Plane:
         if self._state == "running" and (owner := self._transports.get(transport)) is not None:
             owner.feed.post(owner.feed.worker.send_dtls, transport, bytes(datagram))
 
+    def set_wanted_rate(self, transport: int, bps: int) -> None:
+        """Say what would be sent to a subscriber if the path allowed; nothing more is probed for. 0 = nothing more."""
+        if self._state == "running" and (owner := self._transports.get(transport)) is not None:
+            owner.feed.post(owner.feed.worker.set_wanted_rate, transport, bps)
+
     async def remove_transport(self, transport: int) -> None:
         """Remove a transport with its receivers and egresses; no listener of them is called any more."""
         feed = self._transport(transport).feed

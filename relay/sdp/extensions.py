@@ -56,7 +56,7 @@ OFFERED_IDS: Mapping[str, int] = MappingProxyType(
 OFFERED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "audio": (MID, AUDIO_LEVEL, ABS_CAPTURE_TIME),
-        "video": (MID, ABS_CAPTURE_TIME, DEPENDENCY_DESCRIPTOR, VIDEO_ORIENTATION, PLAYOUT_DELAY),
+        "video": (MID, ABS_CAPTURE_TIME, DEPENDENCY_DESCRIPTOR, VIDEO_ORIENTATION, PLAYOUT_DELAY, TRANSPORT_CC),
     }
 )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from relay.sdp import bundle as transport
 from relay.sdp.codecs import AUDIO_FEEDBACK, VIDEO_FEEDBACK, format_attributes, format_numbers, same_format
 from relay.sdp.errors import InvalidState, SdpError
-from relay.sdp.extensions import OFFERED, OFFERED_IDS, TRANSPORT_CC, agreed_extensions
+from relay.sdp.extensions import OFFERED, OFFERED_IDS, agreed_extensions
 from relay.sdp.facts import Accepted, Codec, Kind, LocalTransport, Offer, RemoteTransport, Role, SctpParameters
 from relay.sdp.grammar import MAX_SECTIONS, Attribute, MediaSection, SessionDescription, is_token, parse
 from relay.sdp.media import PayloadFormat, RtpSection, read_mid, read_rtp
@@ -52,9 +52,7 @@ class _Sender:
 class SubscriberNegotiation:
     """The offering side of one connection, for its whole life."""
 
-    def __init__(self, *, with_transport_cc: bool = False) -> None:
-        """`with_transport_cc` asks subscribers for feedback to estimate bandwidth from: off while nothing uses it."""
-        self._with_transport_cc = with_transport_cc
+    def __init__(self) -> None:
         self._senders: list[_Sender] = []
         self._mids_given = 0
         self._outstanding: tuple[_Sender, ...] | None = None
@@ -195,22 +193,24 @@ class SubscriberNegotiation:
             # As little as a section may have: it stays for the connection's life.
             lines.append(Attribute("inactive"))
         else:
-            uris = OFFERED[sender.kind] + ((TRANSPORT_CC,) if self._with_transport_cc else ())
-            lines += [Attribute("extmap", f"{OFFERED_IDS[uri]} {uri}") for uri in uris]
+            lines += [Attribute("extmap", f"{OFFERED_IDS[uri]} {uri}") for uri in OFFERED[sender.kind]]
             lines.append(Attribute("sendonly"))
             lines.append(Attribute("msid", f"{sender.stream_id} {sender.track_id}"))
         lines += [Attribute("rtcp-mux"), Attribute("rtcp-rsize")]
         for codec in sender.codecs:
-            lines += format_attributes(codec, self._feedback(codec))
+            lines += format_attributes(codec, _feedback(codec))
         if not sender.is_removed:
             lines += _ssrc_attributes(sender)
         return MediaSection(
             sender.kind, transport.LIVE_PORT, "UDP/TLS/RTP/SAVPF", numbers, tuple(lines), transport.NO_ADDRESS
         )
 
-    def _feedback(self, codec: Codec) -> list[str]:
-        ours = AUDIO_FEEDBACK if codec.kind == "audio" else VIDEO_FEEDBACK
-        return [what for what in ours if what != "transport-cc" or self._with_transport_cc]
+
+def _feedback(codec: Codec) -> list[str]:
+    """Return what a subscriber is asked to tell of a codec: bandwidth is estimated from video alone, for Firefox gives no
+    transport-wide feedback on sound."""
+    ours = AUDIO_FEEDBACK if codec.kind == "audio" else VIDEO_FEEDBACK
+    return [what for what in ours if what != "transport-cc" or codec.kind == "video"]
 
 
 @dataclass(slots=True)

@@ -1,0 +1,19 @@
+from collections.abc import Iterable
+
+class EstimatorFace:
+    def __init__(self, start_bps: float = 300_000.0, most_bps: float = 100_000_000.0) -> None: ...
+    def feed(
+        self,
+        packets: Iterable[tuple[int, int | None, int]],
+        now_ns: int,
+        *,
+        rtt_ns: int = 100_000_000,
+        is_limited: bool = False,
+    ) -> float: ...
+    def probed(self, measured_bps: float, now_ns: int) -> float: ...
+    @property
+    def usage(self) -> int: ...
+    @property
+    def acked_bps(self) -> float: ...
+    @property
+    def loss(self) -> tuple[float, float, float]: ...
