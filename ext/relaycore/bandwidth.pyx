@@ -206,7 +206,7 @@ cdef Egress* _carrier(Engine* e, Transport* t) noexcept nogil:
         g = e.egresses[t.egresses[i]]
         if not g.is_video or not g.spec.rtx_ssrc or g.sent == NULL or g.wanted < 0:
             continue
-        if found == NULL or g.projection.last_send_ns > found.projection.last_send_ns:
+        if found == NULL or g.projection.last_arrival_ns > found.projection.last_arrival_ns:
             found = g
     return found
 

@@ -37,6 +37,8 @@ class Listener:
     def on_ice_connected(self, remote: tuple[str, int]) -> None:
         self.heard.put_nowait(("connected", remote))
 
+    def on_estimate(self, estimate_bps: int, loss: float, rtt_ms: int) -> None: ...
+
     def on_ice_dead(self) -> None:
         self.heard.put_nowait(("dead",))
 

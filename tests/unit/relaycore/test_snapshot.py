@@ -35,6 +35,8 @@ STRUCTS = {
         ("remote_family", u8),
         ("remote_ip", u8 * 16),
         ("remote_port", u16),
+        ("loss_permille", u32),
+        ("estimate_bps", u64),
     ],
     "STREAM_DTYPE": [
         ("receiver", u32),
