@@ -5,7 +5,7 @@ from relaycore.bandwidth cimport bandwidth_departed
 from relaycore.be cimport put_u16, put_u24
 from relaycore.capture cimport CAPTURE_SENT, capture_rtp
 from relaycore.hdrext cimport (
-    EXT_ABS_SEND_TIME, EXT_DD, EXT_MID, EXT_PLAYOUT_DELAY, EXT_REPAIRED_RID, EXT_RID, EXT_TOFFSET, EXT_TWCC, ExtView, write_hdrext,
+    EXT_ABS_SEND_TIME, EXT_MID, EXT_PLAYOUT_DELAY, EXT_REPAIRED_RID, EXT_RID, EXT_TOFFSET, EXT_TWCC, ExtView, write_hdrext,
 )
 from relaycore.pacer cimport pacer_pay_media
 from relaycore.playout cimport PLAYOUT_EXT_BYTES, playout_write
@@ -15,7 +15,6 @@ from relaycore.rtp cimport write_rtp_fixed
 from relaycore.slab cimport Slot, slot_drop, slot_hold
 from relaycore.srtp cimport srtp_protect_rtp
 from relaycore.stages cimport STAGE_PROTECT, STAGE_ROUTE, stage_begin, stage_end_inside
-from relaycore.views cimport CODEC_AV1
 
 cdef enum:
     # Padding a packet by more than a twentieth costs more on the wire than a second send does here.
@@ -33,7 +32,7 @@ cdef inline uint32_t _abs_send_time(int64_t now_ns) noexcept nogil:
 
 
 cdef int write_header(Transport* t, Egress* g, const PacketFacts* f, uint8_t* dst, Py_ssize_t cap, uint32_t ssrc,
-                      uint8_t payload_type, int64_t out_seq, uint32_t out_ts, int64_t now_ns) noexcept nogil:
+                      uint8_t payload_type, int64_t out_seq, uint32_t out_ts, uint8_t top, int64_t now_ns) noexcept nogil:
     cdef ExtView x = f.extensions
     cdef uint8_t number[2]
     cdef uint8_t sent_at[3]
@@ -65,8 +64,8 @@ cdef int write_header(Transport* t, Egress* g, const PacketFacts* f, uint8_t* ds
     n = write_hdrext(dst + FIXED_HEADER_BYTES, cap - FIXED_HEADER_BYTES, &t.extensions, &x)
     if n < 0:
         return n
-    # Who gets the lowest layer of AV1 alone knows the end of its frames by the marker, which stands on the picture's last.
-    if f.codec == CODEC_AV1 and not t.extensions.id_of_kind[EXT_DD]:
+    # At its sender the marker stands on the last packet of a picture with all its layers (RFC 9628 section 4.1).
+    if f.view.spatial_id == top:
         marker |= f.view.end_of_frame
     write_rtp_fixed(dst, n > 0, False, marker, payload_type, <uint16_t>(out_seq & 0xffff), out_ts, ssrc)
     return FIXED_HEADER_BYTES + n

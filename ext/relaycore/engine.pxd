@@ -42,6 +42,8 @@ ctypedef struct EgressStats:
     uint32_t receiver
     int32_t encoding               # forwarded now, -1 none
     int32_t wanted
+    int32_t spatial                # highest ids forwarded now; LAYERS_ALL (7) = all there are
+    int32_t temporal
     uint64_t packets
     uint64_t bytes
     uint64_t frames
@@ -50,16 +52,30 @@ ctypedef struct EgressStats:
     uint32_t jitter_ticks
     int64_t rtt_ns
 
+ctypedef struct LayerStats:        # one layer of a received rtp_stream
+    uint32_t receiver
+    int32_t encoding
+    uint32_t spatial
+    uint32_t temporal
+    uint32_t width                 # pixels; 0 unknown
+    uint32_t height
+    uint64_t bytes                 # payload of exactly this layer
+    uint64_t frames
+    uint64_t selected_bytes        # payload that a subscriber gets who selects it
+
 ctypedef struct Snapshot:          # arrays owned by the control plane, filled up to capacity on CMD_SNAPSHOT
     TransportStats* transports
     StreamStats* streams
     EgressStats* egresses
+    LayerStats* layers
     uint32_t transport_capacity
     uint32_t stream_capacity
     uint32_t egress_capacity
+    uint32_t layer_capacity
     uint32_t transport_count       # found; above capacity = truncated, ask again with more
     uint32_t stream_count
     uint32_t egress_count
+    uint32_t layer_count
     uint32_t slots_used
     uint32_t transports_alive
     int64_t now_ns

@@ -13,6 +13,7 @@ from relaycore.fanout cimport fanout_next
 from relaycore.forward cimport forward_ready
 from relaycore.hdrext cimport EXT_COUNT
 from relaycore.icelite cimport ICE_NO_TUPLE
+from relaycore.layers cimport LAYER_IDS, layers_selected
 from relaycore.mailbox cimport (
     CMD_CACHE_DROP, CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
     CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
@@ -35,6 +36,7 @@ from relaycore.routes cimport (
     add_egress, add_receiver, add_transport, emit, find_egress, find_receiver, find_transport, remove_egress,
     remove_receiver, remove_transport, routes_free, routes_init, set_ice,
 )
+from relaycore.selection cimport LAYERS_ALL, selection_want
 from relaycore.slab cimport Slab, Slot, slab_take, slab_used, slot_drop
 from relaycore.srtp cimport SrtpContext, srtp_free, srtp_new
 from relaycore.stun cimport SockAddr
@@ -250,14 +252,17 @@ cdef int _announce_keys(Receiver* r, uint64_t first_kid, uint64_t last_kid) noex
     return probe_announce(r.probe, first_kid, last_kid)
 
 
-cdef int _select(Engine* e, Egress* g, int32_t encoding, int64_t now_ns) noexcept nogil:
+cdef int _select(Engine* e, Egress* g, const SelectCommand* c, int64_t now_ns) noexcept nogil:
     cdef Receiver* r = e.receivers[g.receiver]
-    if encoding < -1 or encoding >= r.encoding_count:
+    cdef int32_t encoding = c.encoding
+    if encoding < -1 or encoding >= r.encoding_count or c.spatial > LAYERS_ALL or c.temporal > LAYERS_ALL:
         return E_INVALID
     if encoding != g.wanted and (encoding == -1 or g.wanted == -1):
         # What was shown before a pause is no base for what comes after: start at a keyframe.
         g.current = NO_INDEX
     g.wanted = encoding
+    selection_want(&g.selection, c.spatial, c.temporal, g.source != NULL and g.frames > 0,
+                   g.projection.last_in_ts, g.projection.picture_offset)
     mirror_demand(e, r)
     if encoding >= 0 and (g.current != encoding or g.source == NULL) and not replay_serves(e, r, g, encoding, now_ns):
         request_keyframe(e, r, encoding, now_ns)
@@ -309,6 +314,8 @@ cdef void _fill_egress(const Engine* e, const Egress* g, EgressStats* out) noexc
     out.receiver = e.receivers[g.receiver].id
     out.encoding = g.current
     out.wanted = g.wanted
+    out.spatial = g.selection.spatial
+    out.temporal = g.selection.temporal
     out.packets = g.packets
     out.bytes = g.bytes
     out.frames = g.frames
@@ -316,6 +323,26 @@ cdef void _fill_egress(const Engine* e, const Egress* g, EgressStats* out) noexc
     out.total_lost = g.total_lost
     out.jitter_ticks = g.jitter_ticks
     out.rtt_ns = g.rtt_ns
+
+
+cdef void _fill_layers(const Engine* e, const RtpStream* s, Snapshot* out) noexcept nogil:
+    cdef LayerStats* row
+    cdef int i
+    for i in range(LAYER_IDS * LAYER_IDS):
+        if s.layers.bytes[i] == 0:
+            continue
+        if out.layer_count < out.layer_capacity:
+            row = &out.layers[out.layer_count]
+            row.receiver = e.receivers[s.receiver].id
+            row.encoding = s.encoding
+            row.spatial = <uint32_t>(i // LAYER_IDS)
+            row.temporal = <uint32_t>(i % LAYER_IDS)
+            row.width = s.layers.width[i // LAYER_IDS]
+            row.height = s.layers.height[i // LAYER_IDS]
+            row.bytes = s.layers.bytes[i]
+            row.frames = s.layers.frames[i]
+            row.selected_bytes = layers_selected(s.layers, i // LAYER_IDS, i % LAYER_IDS)
+        out.layer_count += 1
 
 
 cdef int _snapshot(Engine* e, int64_t now_ns) noexcept nogil:
@@ -328,6 +355,7 @@ cdef int _snapshot(Engine* e, int64_t now_ns) noexcept nogil:
     s.transport_count = 0
     s.stream_count = 0
     s.egress_count = 0
+    s.layer_count = 0
     s.transports_alive = 0
     for i in range(e.transport_capacity):
         t = e.transports[i]
@@ -344,6 +372,8 @@ cdef int _snapshot(Engine* e, int64_t now_ns) noexcept nogil:
             if s.stream_count < s.stream_capacity:
                 _fill_stream(e, t.streams[j], &s.streams[s.stream_count])
             s.stream_count += 1
+            if t.streams[j].layers != NULL:
+                _fill_layers(e, t.streams[j], s)
         for k in range(t.egress_count):
             if s.egress_count < s.egress_capacity:
                 _fill_egress(e, e.egresses[t.egresses[k]], &s.egresses[s.egress_count])
@@ -396,7 +426,7 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
         if g == NULL:
             return E_UNKNOWN_STREAM
         if c.op == CMD_EGRESS_SELECT:
-            return _select(e, g, c.body.select.encoding, now_ns)
+            return _select(e, g, &c.body.select, now_ns)
         r = e.receivers[g.receiver]
         remove_egress(e, g)
         mirror_demand(e, r)

@@ -22,6 +22,7 @@ from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, QUEUE_PLACES, QueueItem, Receiver, RtpStream, Transport,
     emit, queue_packet, schedule,
 )
+from relaycore.selection cimport LAYERS_ALL, Picture, TOP_NONE, select_picture, selection_begin, selection_waits
 from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop, slot_hold
 from relaycore.srtp cimport SRTP_MAX_OVERHEAD, SRTP_WINDOW, srtp_prefetch
 from relaycore.stages cimport STAGE_ROUTE, stage_begin, stage_end
@@ -130,6 +131,7 @@ cdef void _switch(Engine* e, Egress* g, RtpStream* s, const Slot* slot, const Pa
     cdef Event event
     known = projection_rebase(&g.projection, f.ext_seq, f.rtp.rtp_ts, &f.view, known, offset, s.clock_rate_hz, slot.arrival_ns)
     timeline_switch(g, s, former, known)
+    selection_begin(&g.selection)
     g.source = s
     g.current = f.encoding
     memset(&event, 0, sizeof(event))
@@ -151,8 +153,8 @@ cdef const CodecEntry* _codec_of(const Egress* g, uint8_t codec) noexcept nogil:
     return NULL
 
 
-cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const CodecEntry* codec, int64_t out_seq,
-                    uint32_t out_ts, int64_t now_ns) noexcept nogil:
+cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const CodecEntry* codec, uint16_t picture_offset,
+                    uint8_t top, int64_t out_seq, uint32_t out_ts, int64_t now_ns) noexcept nogil:
     """Note what a retransmission of this packet needs."""
     cdef SentMapping m
     if not g.is_video or not g.spec.rtx_ssrc or not codec.rtx_payload_type:
@@ -164,10 +166,11 @@ cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const C
     m.serial = s.serial
     m.encoding = f.encoding
     m.ts_offset = out_ts - f.rtp.rtp_ts
-    m.picture_offset = g.projection.picture_offset
+    m.picture_offset = picture_offset
     m.tl0_offset = g.projection.tl0_offset
     m.payload_type = codec.payload_type
     m.rtx_payload_type = codec.rtx_payload_type
+    m.top = top
     sent_map(g.sent, &m)
     sent_log(g.sent, out_seq, f.ext_seq, now_ns)
 
@@ -193,7 +196,7 @@ cdef void _fill_hole(Engine* e, Run* run, Transport* t, Egress* g, const RtpStre
     item.payload_bytes = PADDING_BYTES
     item.out_seq = out_seq
     item.header_bytes = write_header(t, g, &padding, item.out.data, item.out.capacity, g.spec.ssrc, codec.payload_type, out_seq,
-                                     out_ts, now_ns)
+                                     out_ts, TOP_NONE, now_ns)
     if item.header_bytes < 0:
         count_error(e, item.header_bytes)
         slot_drop(e.slab, item.out)
@@ -203,6 +206,13 @@ cdef void _fill_hole(Engine* e, Run* run, Transport* t, Egress* g, const RtpStre
     run_send(e, run)
     run_add(e, run, t, g, out_ts, &item)
     run_send(e, run)
+
+
+cdef void _leave_out(Engine* e, Run* run, Transport* t, Egress* g, const RtpStream* s, Slot* slot, int64_t now_ns) noexcept nogil:
+    """Do not send a packet: later ones close up behind it."""
+    cdef int64_t out_seq = projection_drop(&g.projection, e.facts[slot - e.slab.slots].ext_seq)
+    if out_seq >= 0 and g.is_video:
+        _fill_hole(e, run, t, g, s, slot, out_seq, now_ns)
 
 
 cdef inline bint _is_beyond(const Transport* t, const PacketFacts* f) noexcept nogil:
@@ -221,9 +231,12 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     cdef Receiver* r = e.receivers[g.receiver]
     cdef RtpStream* s = r.encodings[f.encoding].stream
     cdef const CodecEntry* codec
+    cdef const Picture* picture
     cdef Staged item
     cdef int64_t out_seq
     cdef uint32_t out_ts
+    cdef uint16_t picture_offset
+    cdef uint8_t top = LAYERS_ALL
     if s == NULL or s.ssrc != f.rtp.ssrc or r.is_stopped:
         return
     if _starts(f):
@@ -231,20 +244,30 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     if not _wants(g, f.encoding) or not is_sendable(t):
         return
     if f.rtp.payload_bytes == 0 or _is_beyond(t, f):
-        # Later packets close up behind it. Padding stood in the queue so that it comes after what it followed.
+        # Padding stood in the queue so that it comes after what it followed.
         if g.source == s and g.current == f.encoding:
-            out_seq = projection_drop(&g.projection, f.ext_seq)
-            if out_seq >= 0 and g.is_video:
-                _fill_hole(e, run, t, g, s, slot, out_seq, now_ns)
+            _leave_out(e, run, t, g, s, slot, now_ns)
         return
     if g.current != f.encoding or g.source != s:
         if r.spec.is_video and not _starts(f):
             return
         _switch(e, g, s, slot, f, now_ns)
+    picture_offset = g.projection.picture_offset
     codec = _codec_of(g, f.codec)
     if codec == NULL:
         projection_drop(&g.projection, f.ext_seq)
         return
+    if g.selection.looks:
+        picture = select_picture(&g.selection, &g.projection, f.codec, &f.view, f.rtp.rtp_ts)
+        if picture == NULL or picture.top == TOP_NONE or f.view.spatial_id > picture.top:
+            _leave_out(e, run, t, g, s, slot, now_ns)
+            if selection_waits(&g.selection, &f.view):
+                request_keyframe(e, r, f.encoding, now_ns)
+            return
+        picture_offset = picture.picture_offset
+        top = picture.top
+    if f.codec == CODEC_AV1 and not t.extensions.id_of_kind[EXT_DD]:
+        top = 0
     item.out = slab_take(e.slab, slot.length + SRTP_MAX_OVERHEAD + 64)
     if item.out == NULL:
         e.counters.slots_exhausted += 1
@@ -261,18 +284,18 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     item.out_seq = out_seq
     if f.view.picture_id_bytes or f.view.tl0_bytes:
         # The clear packet is ours alone and every subscriber writes its own numbers, so it is patched in place.
-        rewrite_picture(item.payload, &f.view, <uint16_t>((<uint32_t>f.view.picture_id + g.projection.picture_offset) & 0x7fffu),
+        rewrite_picture(item.payload, &f.view, <uint16_t>((<uint32_t>f.view.picture_id + picture_offset) & 0x7fffu),
                         <uint8_t>((<uint32_t>f.view.tl0 + g.projection.tl0_offset) & 0xffu))
     item.header_bytes = write_header(t, g, f, item.out.data, item.out.capacity, g.spec.ssrc, codec.payload_type, out_seq, out_ts,
-                                     now_ns)
+                                     top, now_ns)
     if item.header_bytes < 0 or item.header_bytes + item.payload_bytes + SRTP_MAX_OVERHEAD > item.out.capacity:
         count_error(e, item.header_bytes if item.header_bytes < 0 else E_NO_SPACE)
         slot_drop(e.slab, item.out)
         return
     if g.frames == 0 or out_ts != g.projection.last_ts:
         g.frames += 1
-    projection_sent(&g.projection, f.rtp.rtp_ts, out_ts, &f.view, slot.arrival_ns)
-    _remember(g, s, f, codec, out_seq, out_ts, now_ns)
+    projection_sent(&g.projection, f.rtp.rtp_ts, out_ts, &f.view, picture_offset, slot.arrival_ns)
+    _remember(g, s, f, codec, picture_offset, top, out_seq, out_ts, now_ns)
     run_add(e, run, t, g, out_ts, &item)
 
 

@@ -10,7 +10,7 @@ cdef enum:
     SOURCE_PLACES = 1024           # packets of one stream; power of two
     SOURCE_MS = 1000               # a receiver asks again for about that long
     SENT_PLACES = 1024             # packets of one subscription; power of two
-    SENT_MAPPINGS = 32             # switches within the log's reach, and pictures of a source that catches up; power of two
+    SENT_MAPPINGS = 64             # switches within the log's reach, and pictures: where layers are left out each may have its own
     RESENDS_MAX = 10               # of one packet
 
 ctypedef struct SourceHistory:     # zero-initialise
@@ -28,6 +28,7 @@ ctypedef struct SentMapping:
     uint8_t tl0_offset
     uint8_t payload_type
     uint8_t rtx_payload_type       # 0 = cannot be retransmitted
+    uint8_t top                    # highest spatial id that went out: who ends its frame ends the picture
 
 ctypedef struct SentPacket:
     uint32_t source_low            # low 32 bits of the source number
@@ -38,7 +39,7 @@ ctypedef struct SentPacket:
 
 ctypedef struct SentLog:           # zero-initialise
     SentPacket packets[1024]       # by output number
-    SentMapping mappings[32]
+    SentMapping mappings[64]
     uint32_t mapping_count         # made so far; the newest is mappings[(mapping_count - 1) % SENT_MAPPINGS]
 
 # Keeps a packet (takes one reference more) under its source number, and lets go of those that are too old.

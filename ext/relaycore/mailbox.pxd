@@ -95,6 +95,8 @@ ctypedef struct SelectCommand:
     uint32_t receiver
     uint32_t egress
     int32_t encoding               # -1 = paused
+    uint8_t spatial                # CMD_EGRESS_SELECT: highest layer ids wanted, selection.LAYERS_ALL = all
+    uint8_t temporal
 
 ctypedef struct PacingCommand:
     uint64_t rate_bps              # what the path is believed to carry; 0 = unknown, media unpaced
@@ -160,6 +162,7 @@ cdef enum EventKind:
     EV_UNDECLARED_ENCRYPTION = 12  # receiver: declared clear, but its frames are not its codec's
     EV_SPEAKING = 13               # receiver of audio, code = mean level in -dBov: somebody spoke for the last 400 ms
     EV_ESTIMATE = 14               # transport, rate_bps; code = lost of 1,000, number = round trip in ms
+    EV_LAYERS = 15                 # receiver, encoding, code = spatial layers + 256 * temporal layers that it has now
 
 ctypedef struct Event:
     uint32_t kind

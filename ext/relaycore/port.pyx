@@ -8,7 +8,7 @@ thread at a time may call a port. The tuples of `take_events`, by kind:
   ICE_DEAD, ICE_CHECK (kind, transport) · STREAM_BOUND (kind, receiver, encoding, ssrc)
   ENCODING_ACTIVE, ENCODING_SILENT (kind, receiver, encoding) · EGRESS_SWITCHED (kind, egress, encoding) · STOPPED (kind,)
   RECEIVER_STOPPED (kind, receiver, reason of STOP_REASONS) · UNDECLARED_ENCRYPTION (kind, receiver)
-  SPEAKING (kind, receiver, mean level in -dBov)
+  SPEAKING (kind, receiver, mean level in -dBov) · LAYERS (kind, receiver, encoding, spatial layers, temporal layers)
   ESTIMATE (kind, transport, bit/s, lost of 1,000, round trip in ms)
 """
 from enum import IntEnum
@@ -28,13 +28,14 @@ from relaycore.mailbox cimport (
     CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
     CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
     CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, CMD_TRANSPORT_WANTED, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
-    EV_ENCODING_SILENT, EV_ESTIMATE, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_RECEIVER_STOPPED, EV_SPEAKING, EV_STOPPED, EV_STREAM_BOUND,
+    EV_ENCODING_SILENT, EV_ESTIMATE, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_LAYERS, EV_RECEIVER_STOPPED, EV_SPEAKING, EV_STOPPED, EV_STREAM_BOUND,
     EV_UNDECLARED_ENCRYPTION, MAX_CNAME, MAX_CODECS,
     MAX_RIDS, MAX_SSRCS, CodecEntry, Command, Event, IceCommand, Mailbox, mailbox_event_count,
     mailbox_event_fd, mailbox_queue, mailbox_reset_event_fd, mailbox_ring_command_fd, mailbox_ring_event_fd,
     mailbox_submit, mailbox_take_event,
 )
 from relaycore.markprobe cimport FRAMES_CLEAR, FRAMES_LIVEKIT, FRAMES_SFRAME, STOP_PLAINTEXT, STOP_UNMARKED
+from relaycore.selection cimport LAYERS_ALL
 from relaycore.slab cimport SLOT_LARGE_BYTES
 from relaycore.snapshot cimport counter_values, snapshot_arrays, snapshot_release, snapshot_reserve, stage_values
 from relaycore.srtp cimport srtp_key_bytes, srtp_salt_bytes
@@ -82,6 +83,7 @@ class EventKind(IntEnum):
     UNDECLARED_ENCRYPTION = EV_UNDECLARED_ENCRYPTION
     SPEAKING = EV_SPEAKING
     ESTIMATE = EV_ESTIMATE
+    LAYERS = EV_LAYERS
 
 
 class MailboxFull(Exception):
@@ -418,8 +420,21 @@ cdef class CommandPort:
         _put_encoding(&c.body.select.encoding, encoding)
         return self._submit(&c)
 
+    def select_layers(self, egress, encoding, spatial=LAYERS_ALL, temporal=LAYERS_ALL):
+        """Forward this encoding (None = pause) up to these layer ids; 7 = all there are."""
+        cdef Command c
+        self._begin(&c, CMD_EGRESS_SELECT)
+        _put_id(&c.body.select.egress, "egress", egress)
+        _put_encoding(&c.body.select.encoding, encoding)
+        if not 0 <= spatial <= LAYERS_ALL or not 0 <= temporal <= LAYERS_ALL:
+            raise ValueError(f"layers {spatial} and {temporal} are not 0 to {LAYERS_ALL}")
+        c.body.select.spatial = spatial
+        c.body.select.temporal = temporal
+        return self._submit(&c)
+
     def select_encoding(self, egress, encoding):
-        return self._egress_command(CMD_EGRESS_SELECT, egress, encoding)
+        """Forward all layers of this encoding."""
+        return self.select_layers(egress, encoding)
 
     def remove_egress(self, egress):
         return self._egress_command(CMD_EGRESS_REMOVE, egress, None)
@@ -442,32 +457,32 @@ cdef class CommandPort:
 
     # --- snapshot -----------------------------------------------------------------------------------------------------
 
-    def request_snapshot(self, uint32_t transports=64, uint32_t streams=256, uint32_t egresses=1024):
+    def request_snapshot(self, uint32_t transports=64, uint32_t streams=256, uint32_t egresses=1024, uint32_t layers=1024):
         """Ask for a snapshot of at most so many entries; RuntimeError while another one is on its way."""
         cdef Command c
         self._begin(&c, CMD_SNAPSHOT)
         if self._snapshot_number:
             raise RuntimeError("a snapshot is on its way")
-        if max(transports, streams, egresses) > 1 << 24:
+        if max(transports, streams, egresses, layers) > 1 << 24:
             raise ValueError("snapshot is too large")
-        if self._unanswered < MAX_UNANSWERED and snapshot_reserve(&self._snapshot, transports, streams, egresses) < 0:
+        if self._unanswered < MAX_UNANSWERED and snapshot_reserve(&self._snapshot, transports, streams, egresses, layers) < 0:
             raise MemoryError("snapshot")
         self._snapshot_number = self._submit(&c)
         return self._snapshot_number
 
     def snapshot(self):
-        """Return the last answered snapshot as a dict of copies: transports, streams, egresses (structured arrays), found
+        """Return the last answered snapshot as a dict of copies: transports, streams, egresses, layers (structured arrays), found
         (how many of each there were; above the array's length: ask again for more), counters, errors (by E_ name),
         stages ({name: (ns, packets)} of the turns that were sampled), slots_used, transports_alive, now_ns.
         """
         cdef Snapshot* s = &self._snapshot
         if self._snapshot_number or not self._has_snapshot:
             raise RuntimeError("no answered snapshot")
-        transports, streams, egresses = snapshot_arrays(s)
+        transports, streams, egresses, layers = snapshot_arrays(s)
         counters, errors = counter_values(&s.counters)
         return {
-            "transports": transports, "streams": streams, "egresses": egresses,
-            "found": (s.transport_count, s.stream_count, s.egress_count),
+            "transports": transports, "streams": streams, "egresses": egresses, "layers": layers,
+            "found": (s.transport_count, s.stream_count, s.egress_count, s.layer_count),
             "counters": counters, "errors": errors, "stages": stage_values(&s.counters),
             "slots_used": s.slots_used, "transports_alive": s.transports_alive, "now_ns": s.now_ns,
         }
@@ -561,6 +576,8 @@ cdef class CommandPort:
             return kind, e.transport, e.rate_bps, e.code, e.number
         if e.kind == EV_SPEAKING:
             return kind, e.receiver, e.code
+        if e.kind == EV_LAYERS:
+            return kind, e.receiver, e.encoding, e.code % 256, e.code // 256
         if e.kind == EV_STOPPED:
             return (kind,)
         if e.kind == EV_ICE_DEAD or e.kind == EV_ICE_CHECK:

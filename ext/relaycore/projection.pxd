@@ -34,7 +34,7 @@ ctypedef struct Projection:
     uint32_t behind_out            # are newer
     uint32_t slew_in               # from this source timestamp on the offset moves by slew_ticks, SLEW_PER of them for each
     int32_t slew_ticks
-    uint16_t picture_offset        # out = in + offset (mod 2^15)
+    uint16_t picture_offset        # out = in + offset (mod 2^15), from the next picture on
     uint16_t last_picture_id
     uint8_t tl0_offset
     uint8_t last_tl0
@@ -59,4 +59,5 @@ cdef int64_t projection_map(Projection* p, int64_t ext_seq) noexcept nogil
 cdef int64_t projection_drop(Projection* p, int64_t ext_seq) noexcept nogil
 cdef uint32_t projection_ts(const Projection* p, uint32_t rtp_ts) noexcept nogil
 # Records what was sent, so that the next rebase can go on behind it.
-cdef void projection_sent(Projection* p, uint32_t rtp_ts, uint32_t out_ts, const FrameView* view, int64_t arrival_ns) noexcept nogil
+cdef void projection_sent(Projection* p, uint32_t rtp_ts, uint32_t out_ts, const FrameView* view, uint16_t picture_offset,
+                          int64_t arrival_ns) noexcept nogil

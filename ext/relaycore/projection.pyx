@@ -173,7 +173,8 @@ cdef void _straighten(Projection* p) noexcept nogil:
         p.ts_offset += <uint32_t>p.slew_ticks
 
 
-cdef void projection_sent(Projection* p, uint32_t rtp_ts, uint32_t out_ts, const FrameView* view, int64_t arrival_ns) noexcept nogil:
+cdef void projection_sent(Projection* p, uint32_t rtp_ts, uint32_t out_ts, const FrameView* view, uint16_t picture_offset,
+                          int64_t arrival_ns) noexcept nogil:
     cdef uint16_t picture_id
     cdef uint32_t span
     if p.last_arrival_ns == 0 or diff_u32(out_ts, p.last_ts) > 0:
@@ -184,7 +185,7 @@ cdef void projection_sent(Projection* p, uint32_t rtp_ts, uint32_t out_ts, const
             _straighten(p)
     # A late packet of an earlier picture moves nothing back.
     if view.picture_id_bytes:
-        picture_id = <uint16_t>((<uint32_t>view.picture_id + p.picture_offset) & 0x7fffu)
+        picture_id = <uint16_t>((<uint32_t>view.picture_id + picture_offset) & 0x7fffu)
         span = <uint32_t>0x80 if view.picture_id_bytes == 1 else <uint32_t>0x8000
         if p.has_picture_id and ((<uint32_t>picture_id - p.last_picture_id) & (span - 1)) >= span >> 1:
             return
@@ -230,5 +231,5 @@ cdef class ProjectionMap:
         cdef FrameView view
         cdef uint32_t out = projection_ts(&self.p, rtp_ts)
         memset(&view, 0, sizeof(view))
-        projection_sent(&self.p, rtp_ts, out, &view, arrival_ns)
+        projection_sent(&self.p, rtp_ts, out, &view, self.p.picture_offset, arrival_ns)
         return out

@@ -20,6 +20,7 @@ from relaycore.hdrext cimport (
 from relaycore.icelite cimport ICE_NO_TUPLE
 from relaycore.keyframes cimport keyframe_count
 from relaycore.halt cimport halt_receiver
+from relaycore.layers cimport LayerTable, layers_count
 from relaycore.loudness cimport loudness_add
 from relaycore.mailbox cimport CodecEntry, EV_RECEIVER_STOPPED, EV_SPEAKING, EV_UNDECLARED_ENCRYPTION, Event
 from relaycore.markprobe cimport probe_packet, probe_repair, probe_waits
@@ -29,7 +30,7 @@ from relaycore.overload cimport SHED_ALL, SHED_NOT, shed_judge
 from relaycore.playout cimport gauge_loss
 from relaycore.police cimport police_admits, police_admits_reserved
 from relaycore.reports cimport (
-    TWCC_INTERVAL_MS, count_error, expedite_report, receive_rtcp, tell_encoding, update_reception,
+    TWCC_INTERVAL_MS, count_error, expedite_report, receive_rtcp, tell_encoding, tell_layers, update_reception,
 )
 from relaycore.requests cimport is_wanted, request_keyframe
 from relaycore.routes cimport (
@@ -157,6 +158,8 @@ cdef void _bind(Engine* e, Transport* t, Receiver* r, int32_t encoding, bint is_
                 g.source = NULL
         r.encodings[encoding].stream = s
         r.encodings[encoding].told_bound = 0
+        if s.layers != NULL:
+            s.layers.told_spatial = 0
         tell_encoding(e, r, encoding, now_ns)
     # libwebrtc stops sending MID and RID once it has seen a report on the SSRC.
     expedite_report(e, t, now_ns)
@@ -360,7 +363,8 @@ cdef uint8_t _tell(Engine* e, const Receiver* r, uint32_t kind, int code, int64_
     return 1 if emit(e, &event) >= 0 else 0
 
 
-cdef void _count_media(Engine* e, Transport* t, Receiver* r, RtpStream* s, const PacketFacts* f, int64_t now_ns) noexcept nogil:
+cdef void _count_media(Engine* e, Transport* t, Receiver* r, RtpStream* s, const PacketFacts* f, const uint8_t* payload,
+                       int64_t now_ns) noexcept nogil:
     """Keep the figures of a stream that depend on what its packets say."""
     cdef Encoding* enc = &r.encodings[s.encoding]
     cdef bint starts = f.view.keyframe and f.view.start_of_frame
@@ -380,6 +384,11 @@ cdef void _count_media(Engine* e, Transport* t, Receiver* r, RtpStream* s, const
             s.frame_interval_ns += (now_ns - s.last_frame_ns - s.frame_interval_ns) // FRAME_SMOOTHING
         s.last_frame_ns = now_ns
     timeline_note(s, f)
+    if s.layers == NULL:
+        s.layers = <LayerTable*>calloc(1, sizeof(LayerTable))
+    if s.layers != NULL:
+        layers_count(s.layers, &f.view, s.structure, payload, f.rtp.payload_bytes)
+        tell_layers(e, r, s, now_ns)
     keyframe_count(&enc.keyframes, &t.keyframe_budget, f.rtp.rtp_ts, starts, f.rtp.payload_bytes)
     if starts:
         s.keyframes += 1
@@ -504,7 +513,7 @@ cdef void _receive_rtp(Engine* e, Transport* t, int tuple_index, Slot* slot, int
             f.rtp.payload_bytes = 0
             memset(&f.view, 0, sizeof(f.view))
     if f.rtp.payload_bytes:
-        _count_media(e, t, r, s, f, now_ns)
+        _count_media(e, t, r, s, f, slot.data + f.rtp.payload_offset, now_ns)
         _mark_active(e, r, s.encoding, now_ns)
         if r.probe != NULL and not _is_as_declared(e, r, f, slot.data + f.rtp.payload_offset, s != a.stream, now_ns):
             return

@@ -13,6 +13,7 @@ cdef void count_error(Engine* e, int code) noexcept nogil
 # State that the control plane is told of, at a bounded pace; what a full ring loses is told again within a second.
 cdef void emit_selected(Engine* e, Transport* t, int64_t now_ns) noexcept nogil               # the selected pair changed
 cdef void tell_encoding(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil   # SSRC or activity changed
+cdef void tell_layers(Engine* e, const Receiver* r, RtpStream* s, int64_t now_ns) noexcept nogil
 # The transport can be sent to: keys are there, a pair is selected and alive.
 cdef bint is_sendable(const Transport* t) noexcept nogil
 cdef int send_slot(Engine* e, Transport* t, Slot* slot, uint32_t run) noexcept nogil            # takes the reference in any case

@@ -12,8 +12,9 @@ from relaycore.errs cimport E_LAST, E_NO_SPACE, E_STATE
 from relaycore.history cimport SOURCE_MS, source_trim
 from relaycore.icelite cimport ICE_NO_TUPLE, ice_poll
 from relaycore.keycache cimport cache_trim
+from relaycore.layers cimport LayerTable
 from relaycore.mailbox cimport (
-    EV_ENCODING_ACTIVE, EV_ENCODING_SILENT, EV_ICE_DEAD, EV_ICE_SELECTED, EV_STREAM_BOUND, Event,
+    EV_ENCODING_ACTIVE, EV_ENCODING_SILENT, EV_ICE_DEAD, EV_ICE_SELECTED, EV_LAYERS, EV_STREAM_BOUND, Event,
 )
 from relaycore.mirrors cimport export_report
 from relaycore.outbox cimport outbox_put
@@ -41,6 +42,7 @@ cdef enum:
     MAX_ITEMS = 64                 # FIR entries looked at in one packet
     MAX_NACK_ITEMS = 256           # of 17 numbers each: more than a subscriber may have waiting
     EXPEDITE_MS = 10
+    LAYERS_MS = 100                # between events about the layers of a stream
     # A pair that changes more often than four times a second, and four times at once, is told late: whoever has
     # credentials could flood the event ring by it.
     SELECTED_PACE_MS = 250
@@ -114,6 +116,25 @@ cdef void tell_encoding(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns
     if emit(e, &event) >= 0:
         enc.told_active = enc.active
         enc.told_ns = now_ns
+
+
+cdef void tell_layers(Engine* e, const Receiver* r, RtpStream* s, int64_t now_ns) noexcept nogil:
+    cdef LayerTable* x = s.layers
+    cdef Event event
+    if x.spatial_count == x.told_spatial and x.temporal_count == x.told_temporal:
+        return
+    if x.told_spatial and now_ns - x.told_ns < ms(LAYERS_MS):
+        return
+    memset(&event, 0, sizeof(event))
+    event.kind = EV_LAYERS
+    event.receiver = r.id
+    event.encoding = s.encoding
+    event.code = x.spatial_count + 256 * x.temporal_count
+    event.now_ns = now_ns
+    if emit(e, &event) >= 0:
+        x.told_spatial = x.spatial_count
+        x.told_temporal = x.temporal_count
+        x.told_ns = now_ns
 
 
 cdef bint is_sendable(const Transport* t) noexcept nogil:

@@ -100,7 +100,7 @@ cdef int _write(Engine* e, Transport* t, Egress* g, uint16_t out_low, Slot* sour
     cdef uint16_t kept
     cdef int header_bytes, n
     header_bytes = write_header(t, g, f, out.data, out.capacity, g.spec.rtx_ssrc, m.rtx_payload_type, g.rtx_next,
-                                f.rtp.rtp_ts + m.ts_offset, now_ns)
+                                f.rtp.rtp_ts + m.ts_offset, m.top, now_ns)
     if header_bytes < 0:
         return header_bytes
     if header_bytes + OSN_BYTES + f.rtp.payload_bytes + SRTP_MAX_OVERHEAD > out.capacity:

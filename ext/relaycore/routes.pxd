@@ -14,6 +14,7 @@ from relaycore.history cimport SentLog, SourceHistory
 from relaycore.icelite cimport IceLite
 from relaycore.keycache cimport CacheLedger, KeyCache
 from relaycore.keyframes cimport KeyframeBudget, KeyframeLog
+from relaycore.layers cimport LayerTable
 from relaycore.loudness cimport Loudness
 from relaycore.markprobe cimport MarkProbe
 from relaycore.mailbox cimport CodecEntry, Event, IceCommand, Mailbox, MirrorCommand, ReceiverCommand, EgressCommand
@@ -27,6 +28,7 @@ from relaycore.probe cimport Probe
 from relaycore.projection cimport Projection
 from relaycore.rtcp cimport SenderInfo
 from relaycore.rtp cimport RtpHeader
+from relaycore.selection cimport Selection
 from relaycore.slab cimport Slab, Slot
 from relaycore.srtp cimport SrtpContext, SrtpRxState, SrtpTxState
 from relaycore.stun cimport SockAddr
@@ -81,6 +83,7 @@ ctypedef struct RtpStream:
     uint32_t jitter_16             # 16 times the jitter, appendix A.8
     int64_t last_packet_ns
     DdStructure* structure         # owned; NULL until a Dependency Descriptor came
+    LayerTable* layers             # owned; of video, not of a mirror's; NULL until its first packet
     NackTracker* nack              # owned; of video that is not a repair stream
     LossGauge losses               # packets that had to be repaired
     int64_t frame_interval_ns      # smoothed; 0 unknown
@@ -164,6 +167,7 @@ ctypedef struct Egress:            # one subscription
     uint8_t start_queued           # bit per encoding: a keyframe's first packet, at which forwarding may start, waits in the queue
     Replay replay
     uint8_t mid_known              # the receiver has reported on our SSRC: MID need not be sent any more
+    Selection selection
     Projection projection
     Guess guess
     SrtpTxState srtp

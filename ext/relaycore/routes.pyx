@@ -17,6 +17,7 @@ from relaycore.police cimport police_set_bits
 from relaycore.projection cimport projection_init
 from relaycore.ready cimport LANE_BULK, LANE_FAST, grow_ready, leave_ready, mark_ready
 from relaycore.replay cimport replay_end
+from relaycore.selection cimport selection_init
 from relaycore.slab cimport Slot, slot_drop
 from relaycore.srtp cimport srtp_free
 from relaycore.stun cimport SockAddr
@@ -441,6 +442,7 @@ cdef int add_egress(Engine* e, Transport* t, const EgressCommand* spec) noexcept
     g.wanted = spec.encoding
     g.current = NO_INDEX
     g.rtt_ns = -1
+    selection_init(&g.selection)
     projection_init(&g.projection, <uint16_t>(engine_random(e) & 0x7fffu))
     g.rtx_next = engine_random(e) & 0x7fffu
     if _append(&t.egresses, &t.egress_count, &t.egress_capacity, i) < 0:
@@ -503,6 +505,7 @@ cdef void free_stream(Engine* e, RtpStream* s) noexcept nogil:
     free(s.history)
     free(s.nack)
     free(s.structure)
+    free(s.layers)
     free(s)
 
 

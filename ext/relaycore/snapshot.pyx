@@ -1,4 +1,4 @@
-"""What a worker copied out on CMD_SNAPSHOT, for Python: three structured arrays and the counters by name.
+"""What a worker copied out on CMD_SNAPSHOT, for Python: four structured arrays and the counters by name.
 
 The dtypes take their offsets from the C structs of engine.pxd themselves, so a changed struct cannot be misread; names
 are the fields' names. Python never reads a live counter: everything here was copied by the worker between two batches.
@@ -10,7 +10,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from relaycore.counters cimport COUNTER_ERRORS, Counters
-from relaycore.engine cimport EgressStats, Snapshot, StreamStats, TransportStats
+from relaycore.engine cimport EgressStats, LayerStats, Snapshot, StreamStats, TransportStats
 from relaycore.errs cimport E_LAST, E_MEMORY, E_OK, err_name
 
 from relaycore.counters import SCALARS
@@ -29,10 +29,11 @@ cdef int _grow(void** items, uint32_t* capacity, uint32_t wanted, size_t item_by
     return E_OK
 
 
-cdef int snapshot_reserve(Snapshot* s, uint32_t transports, uint32_t streams, uint32_t egresses) noexcept nogil:
+cdef int snapshot_reserve(Snapshot* s, uint32_t transports, uint32_t streams, uint32_t egresses, uint32_t layers) noexcept nogil:
     if (_grow(<void**>&s.transports, &s.transport_capacity, transports, sizeof(TransportStats)) < 0
             or _grow(<void**>&s.streams, &s.stream_capacity, streams, sizeof(StreamStats)) < 0
-            or _grow(<void**>&s.egresses, &s.egress_capacity, egresses, sizeof(EgressStats)) < 0):
+            or _grow(<void**>&s.egresses, &s.egress_capacity, egresses, sizeof(EgressStats)) < 0
+            or _grow(<void**>&s.layers, &s.layer_capacity, layers, sizeof(LayerStats)) < 0):
         return E_MEMORY
     return E_OK
 
@@ -41,6 +42,7 @@ cdef void snapshot_release(Snapshot* s) noexcept nogil:
     free(s.transports)
     free(s.streams)
     free(s.egresses)
+    free(s.layers)
     memset(s, 0, sizeof(Snapshot))
 
 
@@ -101,6 +103,8 @@ cdef object _egress_dtype():
         ("receiver", "u4", <char*>&s.receiver - base),
         ("encoding", "i4", <char*>&s.encoding - base),
         ("wanted", "i4", <char*>&s.wanted - base),
+        ("spatial", "i4", <char*>&s.spatial - base),
+        ("temporal", "i4", <char*>&s.temporal - base),
         ("packets", "u8", <char*>&s.packets - base),
         ("bytes", "u8", <char*>&s.bytes - base),
         ("frames", "u8", <char*>&s.frames - base),
@@ -111,9 +115,26 @@ cdef object _egress_dtype():
     ], sizeof(EgressStats))
 
 
+cdef object _layer_dtype():
+    cdef LayerStats s
+    cdef char* base = <char*>&s
+    return _dtype([
+        ("receiver", "u4", <char*>&s.receiver - base),
+        ("encoding", "i4", <char*>&s.encoding - base),
+        ("spatial", "u4", <char*>&s.spatial - base),
+        ("temporal", "u4", <char*>&s.temporal - base),
+        ("width", "u4", <char*>&s.width - base),
+        ("height", "u4", <char*>&s.height - base),
+        ("bytes", "u8", <char*>&s.bytes - base),
+        ("frames", "u8", <char*>&s.frames - base),
+        ("selected_bytes", "u8", <char*>&s.selected_bytes - base),
+    ], sizeof(LayerStats))
+
+
 TRANSPORT_DTYPE = _transport_dtype()
 STREAM_DTYPE = _stream_dtype()
 EGRESS_DTYPE = _egress_dtype()
+LAYER_DTYPE = _layer_dtype()
 ERROR_NAMES = tuple([err_name(-i).decode() for i in range(1, -E_LAST)])
 
 
@@ -126,11 +147,12 @@ cdef object _array(const void* items, uint32_t found, uint32_t capacity, object 
 
 
 cdef object snapshot_arrays(const Snapshot* s):
-    """Return (transports, streams, egresses) as read-only structured arrays."""
+    """Return (transports, streams, egresses, layers) as read-only structured arrays."""
     return (
         _array(s.transports, s.transport_count, s.transport_capacity, TRANSPORT_DTYPE),
         _array(s.streams, s.stream_count, s.stream_capacity, STREAM_DTYPE),
         _array(s.egresses, s.egress_count, s.egress_capacity, EGRESS_DTYPE),
+        _array(s.layers, s.layer_count, s.layer_capacity, LAYER_DTYPE),
     )
 
 
@@ -150,17 +172,18 @@ cdef object stage_values(const Counters* c):
 
 
 def pattern(size_t count):
-    """Return the three arrays of `count` entries each, with fields near both ends of entry i set from C to values made
+    """Return the four arrays of `count` entries each, with fields near both ends of entry i set from C to values made
     of 1000 * i, signs included; all others are 0. For the test that Python reads what C wrote."""
     cdef Snapshot s
     cdef size_t i
     memset(&s, 0, sizeof(Snapshot))
-    if snapshot_reserve(&s, <uint32_t>count, <uint32_t>count, <uint32_t>count) < 0:
+    if snapshot_reserve(&s, <uint32_t>count, <uint32_t>count, <uint32_t>count, <uint32_t>count) < 0:
         raise MemoryError("snapshot")
     for i in range(count):
         memset(&s.transports[i], 0, sizeof(TransportStats))
         memset(&s.streams[i], 0, sizeof(StreamStats))
         memset(&s.egresses[i], 0, sizeof(EgressStats))
+        memset(&s.layers[i], 0, sizeof(LayerStats))
         s.transports[i].rtt_ns = <int>(1000 * i + 6)
         s.transports[i].remote_family = 6
         s.transports[i].remote_ip[15] = 8
@@ -170,11 +193,14 @@ def pattern(size_t count):
         s.streams[i].lost = -<int>(1000 * i + 8)
         s.streams[i].audio_level = 255
         s.streams[i].last_packet_ns = <int>(1000 * i + 11)
+        s.layers[i].encoding = -1
+        s.layers[i].height = <uint32_t>(1000 * i + 5)
+        s.layers[i].selected_bytes = 1000 * i + 8
         s.egresses[i].wanted = -1
         s.egresses[i].frames = 1000 * i + 6
         s.egresses[i].total_lost = -<int>(1000 * i + 8)
         s.egresses[i].rtt_ns = <int>(1000 * i + 10)
-    s.transport_count = s.stream_count = s.egress_count = <uint32_t>count
+    s.transport_count = s.stream_count = s.egress_count = s.layer_count = <uint32_t>count
     try:
         return snapshot_arrays(&s)
     finally:

@@ -36,6 +36,17 @@ ctypedef struct FrameView:
     # Dependency Descriptor
     uint16_t frame_number
     uint8_t dd_has_structure
+    uint8_t dd_is_known                # its template was: the masks below hold; bit per decode target of the structure dd_serial
+    uint8_t dd_serial
+    uint8_t dd_has_active              # it names its active targets, at bit dd_active_at; else they would stand there
+    uint8_t dd_reaches_far             # it leans on a frame further back than dd_leans tells
+    uint16_t dd_active_at
+    uint32_t dd_present                # the frame belongs to the target
+    uint32_t dd_switch                 # whoever decodes this frame can go on with the target
+    uint32_t dd_active                 # the sender's active targets
+    uint64_t dd_leans                  # bit d - 1: it leans on the frame d back
+    # VP9
+    uint8_t structure_offset           # where the scalability structure begins; 0 = none
 
 # One packet's view. dd = EXT_DD element or NULL; structure = per-stream cache (below), updated when the packet carries one.
 # Never fails on peer bytes that merely say nothing: returns E_OK with source 0; E_FORMAT / E_SHORT when descriptor or DD is malformed.

@@ -19,9 +19,7 @@ from relaycore.vp9 cimport view_vp9
 
 cdef void _overrule(const DdFrame* f, const DdStructure* s, FrameView* out) noexcept nogil:
     cdef uint32_t i
-    cdef bint is_switch = False
     cdef bint is_needed = False
-    cdef bint is_present = False
     out.source = 2
     out.start_of_frame = f.start_of_frame
     out.end_of_frame = f.end_of_frame
@@ -33,11 +31,15 @@ cdef void _overrule(const DdFrame* f, const DdStructure* s, FrameView* out) noex
     out.spatial_id = f.spatial_id
     out.temporal_id = f.temporal_id
     for i in range(s.decode_target_count):
-        is_present = is_present or f.dti[i] != DTI_NOT_PRESENT
         is_needed = is_needed or f.dti[i] > DTI_DISCARDABLE
-        is_switch = is_switch or f.dti[i] == DTI_SWITCH
-    out.switch_up = <uint8_t>is_switch
-    out.discardable = <uint8_t>(is_present and not is_needed)
+        if f.dti[i] != DTI_NOT_PRESENT:
+            out.dd_present |= 1u << i
+        if f.dti[i] == DTI_SWITCH:
+            out.dd_switch |= 1u << i
+    out.dd_is_known = 1
+    out.dd_active = s.active_targets
+    out.switch_up = <uint8_t>(out.dd_switch != 0)
+    out.discardable = <uint8_t>(out.dd_present != 0 and not is_needed)
 
 
 cdef int view_packet(int codec, const uint8_t* payload, Py_ssize_t n, bint marker, const uint8_t* dd, Py_ssize_t dd_bytes,

@@ -81,6 +81,8 @@ cdef int view_vp9(const uint8_t* payload, Py_ssize_t n, bint marker, FrameView* 
             if payload[at - 1] & 0x01 == 0:
                 break
     if flags & 0x02:
+        # At most 11 bytes stand before it.
+        out.structure_offset = <uint8_t>at
         at = _skip_structure(payload, n, at)
         if at < 0:
             return <int>at

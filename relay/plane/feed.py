@@ -53,6 +53,9 @@ class ReceiverListener(Protocol):
     def on_speaking(self, dbov: int) -> None:
         """Somebody spoke for the last 400 ms, at this mean level in -dBov (0 is the loudest, 35 the quietest told)."""
 
+    def on_layers(self, encoding: int, spatial_count: int, temporal_count: int) -> None:
+        """An encoding of video has so many layers now: known for the first time, or changed."""
+
 
 class Shared:
     """Work that several wait for: a waiter's cancellation is its own, the work goes on. `on_end` hears whether it succeeded."""
@@ -134,7 +137,7 @@ class Feed:
         return await asyncio.shield(self._snapshot_task)
 
     async def _take_snapshot(self) -> dict[str, Any]:
-        wanted: tuple[int, ...] = (64, 256, 1024)
+        wanted: tuple[int, ...] = (64, 256, 1024, 1024)
         while True:
             await self.call(self.worker.request_snapshot, *wanted)
             snapshot = self.worker.snapshot()
@@ -235,6 +238,9 @@ class Feed:
         elif kind == EventKind.SPEAKING:
             if (receiver := self.receivers.get(event[1])) is not None:
                 receiver.on_speaking(event[2])
+        elif kind == EventKind.LAYERS:
+            if (receiver := self.receivers.get(event[1])) is not None:
+                receiver.on_layers(event[2], event[3], event[4])
         elif kind == EventKind.STOPPED and not self._stopped.done():
             self._stopped.set_result(None)
 

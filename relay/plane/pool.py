@@ -329,9 +329,18 @@ class Plane:
         return number
 
     async def select_encoding(self, egress: int, encoding: int | None) -> None:
-        """Ask for another encoding, from its next keyframe on; None pauses."""
+        """Ask for all layers of an encoding, from its next keyframe on; None pauses."""
+        await self.select_layers(egress, encoding)
+
+    async def select_layers(self, egress: int, encoding: int | None, *, spatial: int = 7, temporal: int = 7) -> None:
+        """Ask for an encoding up to these layer ids, 7 = all there are; None pauses.
+
+        Another encoding begins at its next keyframe. Fewer layers: from the next picture on (where they need frames that were not
+        sent, as in K-SVC, at a keyframe). More temporal layers: at their next switching point; more spatial ones at one, or at
+        the keyframe that is asked for.
+        """
         feed = self._feed_of_egress(egress)
-        await feed.call(feed.worker.select_encoding, egress, encoding)
+        await feed.call(feed.worker.select_layers, egress, encoding, spatial, temporal)
 
     async def remove_egress(self, egress: int) -> None:
         feed = self._feed_of_egress(egress)

@@ -23,15 +23,16 @@ class WorkerFigures:
 class PlaneSnapshot:
     """Figures as the workers copied them between two batches.
 
-    transports, streams, egresses: NumPy structured arrays with the fields of relaycore/engine.pxd (rtt_ns -1 = unknown,
-    audio_level in -dBov with 255 = unknown, fraction_lost in 1/256). counters: sums over the workers; errors: dropped
-    datagrams by reason; stages: (ns, packets) of the sampled turns, by stage of the packet path. workers: one entry each.
-    now_ns: monotonic time of the oldest part.
+    transports, streams, egresses, layers: NumPy structured arrays with the fields of relaycore/engine.pxd (rtt_ns -1 = unknown,
+    audio_level in -dBov with 255 = unknown, fraction_lost in 1/256; layers: a row for each layer that an encoding has sent).
+    counters: sums over the workers; errors: dropped datagrams by reason; stages: (ns, packets) of the sampled turns, by stage of
+    the packet path. workers: one entry each. now_ns: monotonic time of the oldest part.
     """
 
     transports: np.ndarray
     streams: np.ndarray
     egresses: np.ndarray
+    layers: np.ndarray
     counters: dict[str, int]
     errors: dict[str, int]
     stages: dict[str, tuple[float, int]]
@@ -56,6 +57,7 @@ def merge(parts: Sequence[Mapping[str, Any]], loads: Sequence[float]) -> PlaneSn
         transports=np.concatenate([part["transports"] for part in parts]),
         streams=np.concatenate([part["streams"] for part in parts]),
         egresses=np.concatenate([part["egresses"] for part in parts]),
+        layers=np.concatenate([part["layers"] for part in parts]),
         counters=dict(counters),
         errors=dict(errors),
         stages=stages,

@@ -94,6 +94,12 @@ class Carried:
         """Note that somebody spoke through a window."""
         self.side.spoke(self, dbov)
 
+    def on_layers(self, encoding: int, spatial_count: int, temporal_count: int) -> None:
+        """Note which layers an encoding has."""
+        log.debug(
+            "layers", track=self.track_sid, encoding=encoding, spatial=spatial_count, temporal=temporal_count
+        )
+
 
 class PublisherSide:
     """Offers come one after another; each is answered once the data plane does what the answer says."""

@@ -35,6 +35,8 @@ class Silent:
 
     def on_speaking(self, dbov: int) -> None: ...
 
+    def on_layers(self, encoding: int, spatial_count: int, temporal_count: int) -> None: ...
+
 
 def keys(raw: dict[str, Any]) -> SrtpKeys:
     return SrtpKeys(**{name: bytes.fromhex(value) if isinstance(value, str) else value for name, value in raw.items()})

@@ -30,6 +30,8 @@ class Silent:
 
     def on_speaking(self, dbov: int) -> None: ...
 
+    def on_layers(self, encoding: int, spatial_count: int, temporal_count: int) -> None: ...
+
 
 class Echo(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:

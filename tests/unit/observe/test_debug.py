@@ -49,6 +49,8 @@ class Listener:
 
     def on_speaking(self, dbov: int) -> None: ...
 
+    def on_layers(self, encoding: int, spatial_count: int, temporal_count: int) -> None: ...
+
 
 class Call:
     """One publishes to the other over a real plane; both on this loop."""

@@ -30,6 +30,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[tuple] = asyncio.Queue()
+        self.layers: list[tuple[int, int, int]] = []
 
     def on_dtls(self, datagram: bytes) -> None:
         self.heard.put_nowait(("dtls", datagram))
@@ -56,6 +57,9 @@ class Listener:
 
     def on_speaking(self, dbov: int) -> None:
         self.heard.put_nowait(("speaking", dbov))
+
+    def on_layers(self, encoding: int, spatial_count: int, temporal_count: int) -> None:
+        self.layers.append((encoding, spatial_count, temporal_count))
 
     async def next(self) -> tuple:
         return await asyncio.wait_for(self.heard.get(), 5)

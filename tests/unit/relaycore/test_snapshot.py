@@ -57,6 +57,8 @@ STRUCTS = {
         ("receiver", u32),
         ("encoding", i32),
         ("wanted", i32),
+        ("spatial", i32),
+        ("temporal", i32),
         ("packets", u64),
         ("bytes", u64),
         ("frames", u64),
@@ -64,6 +66,17 @@ STRUCTS = {
         ("total_lost", i32),
         ("jitter_ticks", u32),
         ("rtt_ns", i64),
+    ],
+    "LAYER_DTYPE": [
+        ("receiver", u32),
+        ("encoding", i32),
+        ("spatial", u32),
+        ("temporal", u32),
+        ("width", u32),
+        ("height", u32),
+        ("bytes", u64),
+        ("frames", u64),
+        ("selected_bytes", u64),
     ],
 }
 
@@ -80,7 +93,7 @@ def test_fields_lie_where_the_c_compiler_puts_them(name):
 
 
 def test_values_written_in_c_are_read_by_name():
-    transports, streams, egresses = snapshot.pattern(3)
+    transports, streams, egresses, layers = snapshot.pattern(3)
     assert transports["transport"].tolist() == [0, 1000, 2000]
     assert transports["rtt_ns"].tolist() == [6, 1006, 2006]
     assert transports[1]["remote_ip"].tolist() == [0] * 15 + [8]
@@ -91,19 +104,22 @@ def test_values_written_in_c_are_read_by_name():
     assert egresses["wanted"].tolist() == [-1] * 3
     assert egresses["rtt_ns"].tolist() == [10, 1010, 2010]
     assert egresses["total_lost"].tolist() == [-8, -1008, -2008]
+    assert layers["encoding"].tolist() == [-1] * 3
+    assert layers["height"].tolist() == [5, 1005, 2005]
+    assert layers["selected_bytes"].tolist() == [8, 1008, 2008]
 
 
 def test_copies_are_read_only_and_outlive_their_source():
-    transports, _, _ = snapshot.pattern(100)
-    again, _, _ = snapshot.pattern(100)
+    transports, *_ = snapshot.pattern(100)
+    again, *_ = snapshot.pattern(100)
     assert (transports == again).all()
     with pytest.raises(ValueError):
         transports["alive"][0] = 1
 
 
 def test_an_empty_snapshot_keeps_its_fields():
-    transports, streams, egresses = snapshot.pattern(0)
-    assert (len(transports), len(streams), len(egresses)) == (0, 0, 0)
+    transports, streams, egresses, layers = snapshot.pattern(0)
+    assert (len(transports), len(streams), len(egresses), len(layers)) == (0, 0, 0, 0)
     assert egresses.dtype == snapshot.EGRESS_DTYPE
 
 

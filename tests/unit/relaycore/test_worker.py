@@ -287,7 +287,7 @@ def test_media_flows_from_publisher_to_subscriber(running, rng):
     assert running.wait(lambda e: e[0] == EventKind.STREAM_BOUND) == (EventKind.STREAM_BOUND, 3, 0, 1234)
     running.code(w.request_snapshot())
     snapshot = w.snapshot()
-    assert snapshot["found"] == (2, 1, 1)
+    assert snapshot["found"] == (2, 1, 1, 0)
     assert snapshot["egresses"][0]["packets"] == 20
     assert snapshot["streams"][0]["ssrc"] == 1234
     assert snapshot["counters"]["rtp_forwarded"] == 20
@@ -389,7 +389,7 @@ def test_snapshots_say_when_they_were_too_small(running):
         running.worker.add_transport(number, f"uf{number:02d}", PASSWORD)
     running.code(running.worker.request_snapshot(2, 0, 0))
     snapshot = running.worker.snapshot()
-    assert snapshot["found"] == (5, 0, 0)
+    assert snapshot["found"] == (5, 0, 0, 0)
     assert len(snapshot["transports"]) == 2
     running.code(running.worker.request_snapshot(5, 1, 1))
     assert sorted(running.worker.snapshot()["transports"]["transport"]) == [1, 2, 3, 4, 5]
