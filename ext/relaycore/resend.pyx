@@ -19,6 +19,7 @@ from relaycore.reports cimport count_error, is_sendable, send_slot
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, Receiver, RESEND_PLACES, ResendItem, RtpStream, Transport, queue_resend,
 )
+from relaycore.selection cimport TOP_NONE
 from relaycore.slab cimport Slot, slab_take, slot_drop
 from relaycore.srtp cimport SRTP_MAX_OVERHEAD, srtp_protect_rtp
 from relaycore.units cimport ms
@@ -183,7 +184,8 @@ cdef int resend_padding(Engine* e, Transport* t, Egress* g, int64_t now_ns) noex
     memset(&f, 0, sizeof(f))
     memset(padding, 0, sizeof(padding))
     padding[PADDING_BYTES - 1] = PADDING_BYTES
-    n = write_header(t, g, &f, out.data, out.capacity, g.spec.rtx_ssrc, m.rtx_payload_type, g.rtx_next, g.projection.last_ts, now_ns)
+    n = write_header(t, g, &f, out.data, out.capacity, g.spec.rtx_ssrc, m.rtx_payload_type, g.rtx_next, g.projection.last_ts,
+                     TOP_NONE, now_ns)
     if n > 0:
         out.data[0] |= <uint8_t>RTP_P_BIT
         n = srtp_protect_rtp(t.send_context, &g.rtx_srtp, g.rtx_next, out.data, n, padding, PADDING_BYTES)

@@ -3,9 +3,7 @@ from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from relaycore.bandwidth cimport bandwidth_free
-from relaycore.errs cimport (
-    E_INVALID, E_LIMIT, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_STREAM,
-)
+from relaycore.errs cimport E_INVALID, E_LIMIT, E_MEMORY, E_NO_SPACE, E_OK, E_STATE, E_UNKNOWN_STREAM
 from relaycore.fanout cimport fanout_clear
 from relaycore.history cimport source_clear
 from relaycore.icelite cimport ICE_MAX_TUPLES, ICE_NO_TUPLE, ice_begin_generation, ice_find, ice_reset
@@ -35,8 +33,7 @@ cdef uint32_t engine_random(Engine* e) noexcept nogil:
     """Return 32 bits of the engine's seeded generator (SplitMix64). For SSRCs and first numbers, never for keys."""
     cdef uint64_t x
     e.random_state += <uint64_t>0x9e3779b97f4a7c15u
-    x = e.random_state
-    x = (x ^ (x >> 30)) * <uint64_t>0xbf58476d1ce4e5b9u
+    x = (e.random_state ^ (e.random_state >> 30)) * <uint64_t>0xbf58476d1ce4e5b9u
     x = (x ^ (x >> 27)) * <uint64_t>0x94d049bb133111ebu
     return <uint32_t>((x ^ (x >> 31)) & 0xffffffffu)
 
