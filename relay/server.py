@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import ipaddress
 import resource
@@ -220,7 +221,7 @@ class Server:
     def _watched(self, plane: Plane, conference: Conference) -> observe.Watched:
         def totals() -> observe.Totals:
             counts = conference.counts()
-            return observe.Totals(counts.rooms, counts.participants, counts.publications, counts.subscriptions)
+            return observe.Totals(**dataclasses.asdict(counts))
 
         return observe.Watched(
             unready=lambda: "The server is shutting down." if conference.is_draining else None,

@@ -34,9 +34,13 @@ class _OneScrape(Collector):
             ("participants", self._totals.participants, "Participants in rooms."),
             ("publications", self._totals.publications, "Published tracks."),
             ("subscriptions", self._totals.subscriptions, "Tracks received, counted once per receiver."),
+            ("videos_paused", self._totals.videos_paused, "Videos not forwarded for want of bandwidth."),
+            ("videos_limited", self._totals.videos_limited, "Videos forwarded at less than asked for, for want of bandwidth."),
             ("transports", len(self._snapshot.transports), "ICE/DTLS transports of the data plane."),
         ):
             yield GaugeMetricFamily(f"veil_{name}", text, value)
+        text = "Other encodings or layers chosen for a subscriber, pauses included."
+        yield CounterMetricFamily("veil_video_switches", text, self._totals.video_switches)
         for name, value in self._snapshot.counters.items():
             yield CounterMetricFamily(f"veil_plane_{name}", f"Data plane: {name.replace('_', ' ')}.", value)
         dropped = CounterMetricFamily(

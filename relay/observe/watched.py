@@ -41,6 +41,10 @@ class Totals:
     participants: int
     publications: int
     subscriptions: int
+    # Videos that paths have no room for at all, and those that are less than asked for because of them.
+    videos_paused: int = 0
+    videos_limited: int = 0
+    video_switches: int = 0
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ class Ladder:
         self._steps: dict[tuple[int, int | None, int], tuple[Option, ...]] = {}
         self.heights = tuple(next(o.height for o in self.options if o.level == level) for level in self.levels)
 
+    def like(self, option: Option) -> Option | None:
+        """Return the option of the same layers, else one of the same level, None when there is none."""
+        same = [o for o in self.options if o.level == option.level]
+        return next((o for o in same if o.temporal == option.temporal), same[-1] if same else None)
+
     def bps_of(self, option: Option) -> int:
         """Return what an option of an earlier ladder costs by this one; as before where it has none like it."""
         return self._bps.get((option.encoding, option.spatial, option.temporal), option.bps)

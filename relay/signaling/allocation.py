@@ -16,32 +16,27 @@ from relay.clock import monotonic_ns
 from relay.log import get_logger
 from relay.quality.allocator import Allocation, Allocator, Ask, Priority, Reason
 from relay.quality.choice import EncodingShape
-from relay.quality.explain import Explanation, Shown, StreamState
-from relay.quality.ladder import ALL, Ladder, Option
-from relay.rooms.permissions import Source
+from relay.quality.explain import StreamState
+from relay.quality.ladder import Ladder, Option
 from relay.rooms.publication import Publication
+from relay.signaling.ladders import announced_bps, is_screen
 from relay.signaling.publishing import Carried
 
 if TYPE_CHECKING:
     from relay.rooms.subscription import Subscription
-    from relay.signaling.measuring import Measuring, Rate
     from relay.signaling.session import Session
 
 log = get_logger(__name__)
 
 # Rises wait for the next beat: a keyframe serves all who rise by then.
 BEAT_NS = 250_000_000
-# A switch that has not happened after so long waits for a keyframe that was not to be had.
-SWITCH_NS = 1_000_000_000
 # Costs that changed and still fit are reckoned with once in so long.
 LATER_S = 2.0
+# The data plane hears of another wanted rate when it differs by so much.
+WANTED_STEP = 0.05
 # RTCP, STUN, data channels, and what sound's retransmissions take.
 UNSEEN_BPS = 16_000
 SOUND_MARGIN = 1.1
-# Bits per pixel at 30 frames per second, of encodings that were neither announced with a rate nor measured yet:
-# 1.9 Mbit/s of 720p, near what browsers are configured for.
-GUESSED_BITS_PER_PIXEL = 2.1
-GUESSED_BPS = 300_000
 
 
 @dataclass(eq=False, slots=True)
@@ -63,45 +58,6 @@ class Share:
     is_told_paused: bool = False
 
 
-class Ladders:
-    """What can be sent of every video of this relay, at the rates told last."""
-
-    def __init__(self, measuring: "Measuring") -> None:
-        self._measuring = measuring
-        # By receiver: what they were made of, and they.
-        self._made: dict[int, tuple[object, Ladder]] = {}
-
-    def of(self, publication: Publication, carried: Carried) -> Ladder:
-        """Return the options of a video."""
-        active = frozenset(publication.active_encodings)
-        basis = active, publication.layers, publication.height, publication.encoding_count
-        made = self._made.get(carried.receiver)
-        if made is None or made[0] != basis:
-            shapes = publication.shapes()
-            rates = self._measuring.rates_of(carried.receiver)
-            options = [
-                self._option(publication, encoding, shapes[encoding], rates.get(encoding))
-                for encoding in sorted(active)
-                if 0 <= encoding < len(shapes)
-            ]
-            made = basis, Ladder(options, is_screen=is_screen(publication))
-            self._made[carried.receiver] = made
-        return made[1]
-
-    def on_rates(self, receivers: set[int]) -> None:
-        """Make those of these receivers anew, and forget those that nothing comes from any more."""
-        known = self._measuring.receivers
-        self._made = {
-            number: made for number, made in self._made.items() if number in known and number not in receivers
-        }
-
-    @staticmethod
-    def _option(publication: Publication, encoding: int, shape: EncodingShape, rate: "Rate | None") -> Option:
-        if rate is not None and rate.told_bps:
-            return Option(encoding, bps=rate.told_bps, height=shape.height, fps=rate.told_fps)
-        return Option(encoding, bps=_announced_bps(publication, encoding, shape), height=shape.height)
-
-
 class Division:
     """The videos of one participant and what its path carries."""
 
@@ -118,6 +74,7 @@ class Division:
         self._is_due = False
         self._is_dirty = False
         self._reserved_bps = UNSEEN_BPS
+        self._told_wanted_bps = 0
         self.estimate_bps: int | None = None
 
     @property
@@ -138,6 +95,26 @@ class Division:
     def has(self, track_sid: str) -> bool:
         """True when this is a video that counts."""
         return track_sid in self._shares
+
+    @property
+    def paused(self) -> int:
+        """How many videos the path has no room for."""
+        return sum(share.is_told_paused for share in self._shares.values())
+
+    @property
+    def limited(self) -> int:
+        """How many videos are forwarded at less than asked for, because of the path."""
+        grants = self._last.grants.values() if self._last is not None else ()
+        return sum(grant.option is not None and grant.reason is Reason.BANDWIDTH for grant in grants)
+
+    def share(self, track_sid: str) -> Share | None:
+        """What is known of this video, None when it does not count."""
+        return self._shares.get(track_sid)
+
+    def reason(self, track_sid: str) -> Reason | None:
+        """Why this video is not better, as far as it was divided for."""
+        grant = self._last.grants.get(track_sid) if self._last is not None else None
+        return grant.reason if grant is not None else None
 
     def begin(self, publication: Publication, carried: Carried) -> None:
         """Count this video in from now on: its client takes it."""
@@ -224,6 +201,7 @@ class Division:
         asks = [share.ask or self._ask(share) for share in self._shares.values()]
         self._reserved_bps = self._sound_bps()
         last = self._last = self._allocator.allocate(self.estimate_bps, asks, now_ns, reserved_bps=self._reserved_bps)
+        self._say_what_is_wanted()
         told = []
         for track_sid, share in self._shares.items():
             grant = last.grants[track_sid]
@@ -239,6 +217,14 @@ class Division:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(0.001, (due_ns - now_ns) / 1e9), self._change)
 
+    def _say_what_is_wanted(self) -> None:
+        """Tell the data plane how much more to look for on the path."""
+        side, wanted_bps = self._session.subscriber, self.wanted_bps if self._shares else 0
+        is_near = abs(wanted_bps - self._told_wanted_bps) <= WANTED_STEP * self._told_wanted_bps
+        if side is not None and side.driver is not None and not is_near:
+            self._told_wanted_bps = wanted_bps
+            self._plane.set_wanted_rate(side.driver.id, wanted_bps)
+
     def _cancel_timers(self) -> None:
         for timer in (self._timer, self._later):
             if timer is not None:
@@ -250,8 +236,14 @@ class Division:
         if _layers(before) == _layers(option):
             return
         share.since_ns = now_ns
+        self._session.conference.video_switches += 1
         if self._session.subscriber is not None:
-            self._session.subscriber.forward(share.publication.sid, option.encoding if option is not None else None)
+            if option is None:
+                self._session.subscriber.forward(share.publication.sid, None)
+            else:
+                self._session.subscriber.forward(
+                    share.publication.sid, option.encoding, spatial=option.spatial, temporal=option.temporal
+                )
 
     def _ask(self, share: Share) -> Ask:
         """Return what may be sent of a video now; kept until something about it changes."""
@@ -271,7 +263,7 @@ class Division:
             level = ladder.level_for(wanted, EncodingShape(publication.width, publication.height))
             steps = ladder.steps(ceiling, level, wanted.fps)
             if not steps:
-                steps = (Option(ceiling, bps=_announced_bps(publication, ceiling, publication.shapes()[ceiling])),)
+                steps = (Option(ceiling, bps=announced_bps(publication, ceiling, publication.shapes()[ceiling])),)
             elif limit is Reason.NONE and steps[-1] is not ladder.options[-1]:
                 limit = Reason.REQUESTED
         lines = wanted.height or publication.height
@@ -298,89 +290,6 @@ class Division:
             total += rate.bps if rate is not None else 0
         return int(UNSEEN_BPS + total * SOUND_MARGIN)
 
-    # Why.
-
-    def explain(self) -> list[Explanation]:
-        """Return of every subscription what is forwarded, the best there is, and what stands between."""
-        hall, side = self._session.hall, self._session.subscriber
-        found: list[Explanation] = []
-        if hall is None or side is None:
-            return found
-        now_ns = monotonic_ns()
-        for track_sid, subscription in self._session.endpoint.subscriptions.items():
-            publication = hall.room.publication(track_sid)
-            if publication is not None:
-                egress = side.egress_of(track_sid)
-                found.append(self._explain(publication, subscription, egress, now_ns))
-        return found
-
-    def _explain(
-        self, publication: Publication, subscription: "Subscription", egress: int | None, now_ns: int
-    ) -> Explanation:
-        hall = self._session.hall
-        assert hall is not None
-        sent = self._measuring.sent(egress) if egress is not None else None
-        share = self._shares.get(publication.sid)
-        grant = self._last.grants.get(publication.sid) if self._last is not None else None
-        reason = grant.reason if grant is not None else hall.room.limit_of(subscription)
-        rids, shapes = publication.rids, publication.shapes()
-
-        def shown(option: Option, bps: int, fps: float) -> Shown:
-            encoding = option.encoding
-            shape = shapes[encoding] if encoding < len(shapes) else EncodingShape(0, 0)
-            height = option.height or shape.height
-            return Shown(
-                encoding,
-                rid=rids[encoding] if encoding < len(rids) else "",
-                spatial=None if option.spatial == ALL else option.spatial,
-                temporal=None if option.temporal == ALL else option.temporal,
-                width=round(shape.width * height / shape.height) if shape.height else 0,
-                height=height,
-                fps=fps,
-                bps=bps,
-            )
-
-        current = best = None
-        if share is not None and share.ladder is not None and share.ladder.options:
-            top = share.ladder.options[-1]
-            best = shown(top, top.bps, top.fps)
-        if sent is not None and sent.encoding >= 0:
-            option = share.option if share is not None else None
-            if option is None or option.encoding != sent.encoding:
-                # Not yet what was decided, or sound.
-                heights = shapes[sent.encoding].height if publication.is_video and sent.encoding < len(shapes) else 0
-                is_waiting = option is not None and now_ns - share.since_ns > SWITCH_NS if share is not None else False
-                reason = Reason.KEYFRAME_BUDGET if is_waiting else reason
-                option = Option(sent.encoding, height=heights)
-            current = shown(option, sent.bps, sent.fps)
-        elif share is not None and share.option is not None:
-            is_late = sent is not None and now_ns - share.since_ns > SWITCH_NS
-            is_sent = bool(publication.active_encodings)
-            reason = Reason.KEYFRAME_BUDGET if is_late and is_sent else Reason.PUBLISHER if not is_sent else reason
-        return Explanation(
-            publication.sid,
-            publication.publisher_sid,
-            publication.is_video,
-            publication.source.name.lower(),
-            current,
-            best if publication.is_video else current,
-            reason,
-        )
-
-
-def is_screen(publication: Publication) -> bool:
-    """True for a picture that is read, not watched."""
-    return publication.source is Source.SCREEN_SHARE
-
 
 def _layers(option: Option | None) -> tuple[int, int, int] | None:
     return None if option is None else (option.encoding, option.spatial, option.temporal)
-
-
-def _announced_bps(publication: Publication, encoding: int, shape: EncodingShape) -> int:
-    """Return what an encoding will cost by what its publisher said, or by its size."""
-    ordered = sorted(publication.layers, key=lambda layer: layer.quality)
-    guessed = int(shape.width * shape.height * GUESSED_BITS_PER_PIXEL) or GUESSED_BPS * (encoding + 1)
-    if len(ordered) != publication.encoding_count or not ordered[encoding].bitrate_bps:
-        return guessed
-    return min(ordered[encoding].bitrate_bps, 4 * guessed)

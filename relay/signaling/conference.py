@@ -23,9 +23,9 @@ from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.rooms.room import Room
 from relay.sdp import CodecPolicy, LocalTransport
 from relay.session import Certificate
-from relay.signaling.allocation import Ladders
 from relay.signaling.hall import Hall, RoomObserver
 from relay.signaling.keyring import Keyring
+from relay.signaling.ladders import Ladders
 from relay.signaling.measuring import Measuring
 from relay.signaling.ratings import Ratings
 from relay.signaling.session import Joining, Session, SessionListener
@@ -49,6 +49,9 @@ class Counts:
     participants: int
     publications: int
     subscriptions: int
+    videos_paused: int
+    videos_limited: int
+    video_switches: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Conference:
         self.pool = handshake_pool()
         self.tasks = Tasks()
         self.is_draining = False
+        self.video_switches = 0
         self.measuring = Measuring(self, self._on_rates)
         self.ladders = Ladders(self.measuring)
         self._directory = Directory(limits.rooms_per_customer, limits.empty_room_s, limits.departed_room_s)
@@ -237,12 +241,16 @@ class Conference:
 
     def counts(self) -> Counts:
         """Count what is going on now."""
+        divisions = [session.division for hall in self._halls.values() for session in hall.sessions.values()]
         endpoints = [endpoint for hall in self._halls.values() for endpoint in hall.room.endpoints.values()]
         return Counts(
             rooms=len(self._halls),
             participants=len(endpoints),
             publications=sum(len(endpoint.bound_publications()) for endpoint in endpoints),
             subscriptions=sum(len(endpoint.subscriptions) for endpoint in endpoints),
+            videos_paused=sum(division.paused for division in divisions),
+            videos_limited=sum(division.limited for division in divisions),
+            video_switches=self.video_switches,
         )
 
     def drain(self) -> None:

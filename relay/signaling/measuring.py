@@ -5,8 +5,8 @@ did by a tenth: encoders swing by less, and each change is a division anew for e
 """
 
 import asyncio
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from relay.clock import monotonic_ns
@@ -22,11 +22,30 @@ PACKET_OVERHEAD_BYTES = 40
 # Weight of the newest second: a keyframe is spread over three.
 SMOOTHING = 0.4
 MATERIAL = 0.1
+OTHER_FPS = 3
+# spatial, temporal, height, selected bytes, frames
+_Row = tuple[int, int, int, int, int]
+
+
+@dataclass(slots=True)
+class LayerRate:
+    """What selecting an encoding up to these layers costs, `octets` so far; its pictures' height in lines, 0 unknown."""
+
+    octets: int
+    frames: int
+    height: int
+    bps: float = 0.0
+    fps: float = 0.0
+    told_bps: int = 0
+    told_fps: float = 0.0
 
 
 @dataclass(slots=True)
 class Rate:
-    """One received encoding. told_bps is what divisions go by; 0 until it was measured for a whole interval."""
+    """One received encoding. told_bps is what divisions go by; 0 until it was measured for a whole interval.
+
+    layers: by (spatial, temporal), those that something came of.
+    """
 
     packets: int
     octets: int
@@ -36,13 +55,16 @@ class Rate:
     told_bps: int = 0
     told_fps: float = 0.0
     measured: int = 0
+    layers: dict[tuple[int, int], LayerRate] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Sent:
-    """What goes out of one subscription. encoding: -1 none."""
+    """What goes out of one subscription. encoding: -1 none; spatial, temporal: the highest layers, 7 all."""
 
     encoding: int
+    spatial: int
+    temporal: int
     bps: int = 0
     fps: float = 0.0
 
@@ -96,6 +118,7 @@ class Measuring:
         self._egresses_before, self._egresses = self._egresses, snapshot.egresses
         self._span_s, self._sent = span_s, None
         changed: set[int] = set()
+        layers = _layers(snapshot)
         rates: dict[tuple[int, int], Rate] = {}
         by_receiver: dict[int, dict[int, Rate]] = {}
         streams = snapshot.streams
@@ -106,7 +129,7 @@ class Measuring:
             rate = self._rates.get((receiver, encoding))
             if rate is None or packets < rate.packets:
                 rate = Rate(packets, octets, frames)
-            elif span_s > 0 and _advance(rate, packets, octets, frames, span_s):
+            elif span_s > 0 and _advance(rate, packets, octets, frames, layers.get((receiver, encoding), ()), span_s):
                 changed.add(receiver)
             rates[receiver, encoding] = rate
             by_receiver.setdefault(receiver, {})[encoding] = rate
@@ -117,15 +140,15 @@ class Measuring:
     def _compare(self) -> dict[int, Sent]:
         if self._egresses is None:
             return {}
-        names = ("egress", "bytes", "frames", "encoding")
+        names = ("egress", "bytes", "frames", "encoding", "spatial", "temporal")
         before: dict[int, tuple[int, int]] = {}
         if self._egresses_before is not None:
             columns = [self._egresses_before[name].tolist() for name in names[:3]]
             before = {row[0]: row[1:] for row in zip(*columns, strict=True)}
         found = {}
         rows = zip(*(self._egresses[name].tolist() for name in names), strict=True)
-        for egress, octets, frames, encoding in rows:
-            sent = found[egress] = Sent(encoding)
+        for egress, octets, frames, encoding, spatial, temporal in rows:
+            sent = found[egress] = Sent(encoding, spatial, temporal)
             had = before.get(egress)
             if had is not None and self._span_s > 0:
                 sent.bps = max(0, int((octets - had[0]) * 8 / self._span_s))
@@ -133,23 +156,64 @@ class Measuring:
         return found
 
 
-def _advance(rate: Rate, packets: int, octets: int, frames: int, span_s: float) -> bool:
+def _layers(snapshot: "PlaneSnapshot") -> dict[tuple[int, int], list[_Row]]:
+    """Return the rows of every encoding's layers."""
+    found: dict[tuple[int, int], list[_Row]] = {}
+    names = ("receiver", "encoding", "spatial", "temporal", "height", "selected_bytes", "frames")
+    for receiver, encoding, *row in zip(*(snapshot.layers[name].tolist() for name in names), strict=True):
+        found.setdefault((receiver, encoding), []).append(tuple(row))
+    return found
+
+
+def _advance(rate: Rate, packets: int, octets: int, frames: int, rows: Sequence[_Row], span_s: float) -> bool:
     """Bring a rate up to now; True when it is another one than was told."""
     grown = octets - rate.octets + PACKET_OVERHEAD_BYTES * (packets - rate.packets)
+    # Of its layers only payload is counted; headers are shared out alike.
+    overhead = grown / max(1, octets - rate.octets)
     bps, fps = grown * 8 / span_s, (frames - rate.frames) / span_s
     rate.packets, rate.octets, rate.frames = packets, octets, frames
+    was_measured = rate.measured
+    is_other = _advance_layers(rate, rows, overhead, span_s)
     if not grown:
         # It pauses: what it cost stays known for when it comes back.
         rate.measured = 0
         return False
     rate.measured += 1
-    if rate.measured == 1 and rate.told_bps == 0:
+    if was_measured == 0 and rate.told_bps == 0:
         # It began somewhere within this interval.
         return False
     weight = SMOOTHING if rate.bps else 1.0
     rate.bps += (bps - rate.bps) * weight
     rate.fps += (fps - rate.fps) * weight
-    if abs(rate.bps - rate.told_bps) <= MATERIAL * rate.told_bps and abs(rate.fps - rate.told_fps) < 3:
+    if not is_other and not _is_another(rate):
         return False
-    rate.told_bps, rate.told_fps = int(rate.bps), rate.fps
+    for told in (rate, *rate.layers.values()):
+        told.told_bps, told.told_fps = int(told.bps), told.fps
     return True
+
+
+def _advance_layers(rate: Rate, rows: Sequence[_Row], overhead: float, span_s: float) -> bool:
+    """Bring an encoding's layers up to now; True when one came, went, or costs something else."""
+    is_other = False
+    frames_at: dict[int, int] = {}
+    for spatial, temporal, height, octets, frames in sorted(rows):
+        # Pictures of a spatial layer up to a temporal one.
+        frames_at[spatial] = total = frames_at.get(spatial, 0) + frames
+        layer = rate.layers.get((spatial, temporal))
+        if layer is None:
+            rate.layers[spatial, temporal] = LayerRate(octets, total, height)
+            is_other = True
+            continue
+        bps, fps = (octets - layer.octets) * overhead * 8 / span_s, (total - layer.frames) / span_s
+        # A layer that was switched off is gone at once, and one that is back is there at once.
+        weight = SMOOTHING if layer.bps and bps else 1.0
+        layer.bps += (bps - layer.bps) * weight
+        layer.fps += (fps - layer.fps) * weight
+        is_other |= layer.height != height or _is_another(layer)
+        layer.octets, layer.frames, layer.height = octets, total, height
+    return is_other
+
+
+def _is_another(rate: Rate | LayerRate) -> bool:
+    """True when a rate differs from what was told of it by something that matters."""
+    return abs(rate.bps - rate.told_bps) > MATERIAL * rate.told_bps or abs(rate.fps - rate.told_fps) >= OTHER_FPS

@@ -71,6 +71,8 @@ class Carried:
     receiver: int = 0
     track_sid: str = ""
     active: set[int] = field(default_factory=set)
+    # Of each encoding of video that has any: how many spatial and temporal layers.
+    layers: dict[int, tuple[int, int]] = field(default_factory=dict)
     is_stopped: bool = False
 
     def on_stream_bound(self, encoding: int, ssrc: int) -> None:
@@ -95,10 +97,9 @@ class Carried:
         self.side.spoke(self, dbov)
 
     def on_layers(self, encoding: int, spatial_count: int, temporal_count: int) -> None:
-        """Note which layers an encoding has."""
-        log.debug(
-            "layers", track=self.track_sid, encoding=encoding, spatial=spatial_count, temporal=temporal_count
-        )
+        """Note which layers an encoding has: what can be chosen of it."""
+        self.layers[encoding] = (spatial_count, temporal_count)
+        self.side.layers_changed(self)
 
 
 class PublisherSide:
@@ -184,6 +185,12 @@ class PublisherSide:
         hall = self._session.hall
         if carried.track_sid and hall is not None and self.carried.get(carried.media.mid) is carried:
             hall.encoding_changed(carried.track_sid, encoding, active)
+
+    def layers_changed(self, carried: Carried) -> None:
+        """Have what can be chosen of a video reckoned anew for who sees it."""
+        hall = self._session.hall
+        if hall is not None and carried.receiver:
+            hall.on_rates({carried.receiver})
 
     def spoke(self, carried: Carried, dbov: int) -> None:
         """Pass a voice on to the room, unless its track is muted: what is not to be heard is not to be seen."""

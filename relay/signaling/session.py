@@ -23,6 +23,7 @@ from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.signaling.allocation import Division
 from relay.signaling.channels import DataPipe, Origin
 from relay.signaling.data_rules import DataRules
+from relay.signaling.explaining import explain
 from relay.signaling.feed import RosterUpdate
 from relay.signaling.publishing import PublisherSide
 from relay.signaling.subscribing import SubscriberSide
@@ -198,7 +199,7 @@ class Session:
 
     def explain(self) -> list[Explanation]:
         """Return of every subscription what is forwarded now, the best there is, and what stands between them."""
-        return self.division.explain()
+        return explain(self)
 
     def lost_signal(self) -> None:
         """Note that the signalling connection is gone without a goodbye; media that flows keeps the participant."""

@@ -15,6 +15,7 @@ from relay.clock import monotonic_ns
 from relay.errors import VeilError
 from relay.log import get_logger
 from relay.plane import Codec, EgressSpec, PlaneError
+from relay.quality.ladder import ALL
 from relay.rooms.endpoint import LeaveReason
 from relay.rooms.publication import Publication
 from relay.sdp import Accepted, InvalidState, SubscriberNegotiation
@@ -135,12 +136,12 @@ class SubscriberSide:
             self._removed_mids.append(view.mid)
             self._dirty.set()
 
-    def forward(self, track_sid: str, encoding: int | None) -> None:
-        """Forward this encoding, None for nothing. Before the client has accepted the m-line it is only remembered,
-        by the subscription itself."""
+    def forward(self, track_sid: str, encoding: int | None, *, spatial: int = ALL, temporal: int = ALL) -> None:
+        """Forward this encoding up to these layers, None for nothing. Before the client has accepted the m-line it is only
+        remembered, by the subscription itself."""
         view = self._views.get(track_sid)
         if view is not None and view.egress is not None:
-            self._command(self._plane.select_encoding(view.egress, encoding))
+            self._command(self._plane.select_layers(view.egress, encoding, spatial=spatial, temporal=temporal))
 
     def egress_of(self, track_sid: str) -> int | None:
         """The number in the data plane of what is forwarded of this track; None while its client has not taken it."""

@@ -101,6 +101,10 @@ async def test_a_path_that_narrows_lowers_pauses_and_brings_back_a_video_but_nev
     await bo.until(lambda: getattr(bo, "states", {}).get(sid) == rtc.StreamState.PAUSED)
     found = await scene.until("bo", lambda f: f["paused"])
     assert found["current"] is None and found["reason"] == "bandwidth"
+    assert scene.relay.conference.counts().videos_paused == 1
+    async with scene.http.get(f"http://127.0.0.1:{scene.relay.http_port}/metrics") as answer:
+        metrics = await answer.text()
+    assert "veil_videos_paused 1.0" in metrics and "veil_videos_limited 0.0" in metrics
     _, whole = await scene.quality("bo")
     sound = next(s for s in whole["subscriptions"] if s["kind"] == "audio")
     assert sound["current"]["bps"] > 10_000 and sound["reason"] == "none"
