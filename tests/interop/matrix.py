@@ -149,7 +149,7 @@ def judged(found: Leg, state: State) -> Leg:
         wrong.append("silence")
     if not found.has_data:
         wrong.append("data missing")
-    if any(seen.what == "reconnecting" for seen in state.seen):
+    if any(seen.what in ("reconnecting", "resuming") for seen in state.seen):
         wrong.append("reconnected")
     return Leg(**{**vars(found), "problem": ", ".join(wrong)})
 

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,23 @@ def free_port() -> int:
 class RelayProcess:
     """One running relay with the development key."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, log: Path) -> None:
-        self.process = process
+    def __init__(self, spawn: Callable[[], Awaitable[asyncio.subprocess.Process]], port: int, log: Path) -> None:
+        self._spawn = spawn
         self.port = port
         self._log = log
+
+    async def start(self) -> None:
+        self.process = await self._spawn()
+
+    async def restart(self, *, crash: bool = False) -> None:
+        """End it, or have it crash, and start it on the same ports at once; return when it takes calls."""
+        if crash:
+            self.process.kill()
+            await self.process.wait()
+        else:
+            await self.stop()
+        await self.start()
+        await self.wait_ready()
 
     @property
     def pid(self) -> int:
@@ -132,31 +145,37 @@ async def relay_process(
     of the log that is kept."""
     port, udp_port = free_port(), free_port()
     with tempfile.NamedTemporaryFile(prefix="veil-relay-", suffix=".log", delete=False) as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *(command or ("-m", "relay", "serve", *arguments)),
-            cwd=ROOT,
-            stdout=log if output is None else output,
-            stderr=asyncio.subprocess.STDOUT,
-            env={
-                **os.environ,
-                "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / core}",
-                "VEIL_SERVER_HTTP_PORT": str(port),
-                "VEIL_MEDIA_UDP_PORT": str(udp_port),
-                "VEIL_LOG_LEVEL": "debug",
-                **(environ or {}),
-            },
-        )  # fmt: skip
-    relay = RelayProcess(process, port, Path(log.name))
+        path = Path(log.name)
+
+    async def spawn() -> asyncio.subprocess.Process:
+        with path.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, *(command or ("-m", "relay", "serve", *arguments)),
+                cwd=ROOT,
+                stdout=log if output is None else output,
+                stderr=asyncio.subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / core}",
+                    "VEIL_SERVER_HTTP_PORT": str(port),
+                    "VEIL_MEDIA_UDP_PORT": str(udp_port),
+                    "VEIL_LOG_LEVEL": "debug",
+                    **(environ or {}),
+                },
+            )  # fmt: skip
+
+    relay = RelayProcess(spawn, port, path)
+    await relay.start()
     try:
         await relay.wait_ready()
         yield relay
     except BaseException:
-        print(f"--- the relay's last words ({log.name})\n{relay.log_text()[-6000:]}", file=sys.stderr)
+        print(f"--- the relay's last words ({path})\n{relay.log_text()[-6000:]}", file=sys.stderr)
         raise
     finally:
         try:
             await relay.stop()
         except TimeoutError:
-            process.kill()
-            await process.wait()
-    Path(log.name).unlink(missing_ok=True)
+            relay.process.kill()
+            await relay.process.wait()
+    path.unlink(missing_ok=True)

@@ -60,6 +60,18 @@ class LiveKitJs:
     async def want_quality(self, identity: str, quality: str) -> None:
         await self.page.evaluate("(i, q) => { client.wantQuality(i, q); }", identity, quality)
 
+    async def stream(self, prefix: str, count: int, per_s: float) -> None:
+        await self.page.evaluate("(...a) => { client.stream(...a); }", prefix, count, per_s)
+
+    async def streamed(self) -> dict[str, Any]:
+        return await self.page.evaluate("() => client.streamed()")
+
+    async def watch(self, identity: str) -> None:
+        await self.page.evaluate("(i) => { client.watch(i); }", identity)
+
+    async def longest_gap_ms(self) -> float:
+        return await self.page.evaluate("() => client.longestGap()")
+
     async def leave(self) -> float:
         return await self.page.evaluate("() => client.leave()")
 

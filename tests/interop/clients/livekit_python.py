@@ -76,6 +76,18 @@ class LiveKitPython:
     async def want_quality(self, identity: str, quality: str) -> None:
         await self._ask("want_quality", identity, quality)
 
+    async def stream(self, prefix: str, count: int, per_s: float) -> None:
+        await self._ask("stream", prefix, count, per_s)
+
+    async def streamed(self) -> dict[str, Any]:
+        return await self._ask("streamed")
+
+    async def watch(self, identity: str) -> None:
+        await self._ask("watch", identity)
+
+    async def longest_gap_ms(self) -> float:
+        return await self._ask("longest_gap_ms")
+
     async def leave(self) -> float:
         return await self._ask("leave")
 

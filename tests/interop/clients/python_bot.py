@@ -25,6 +25,8 @@ class Bot:
         self.readers = {}
         self.mic = None
         self.cam = None
+        self.watched, self.longest_gap_s, self.last_frame_s = "", 0.0, 0.0
+        self.streaming = {}
 
     def note(self, what, identity, detail=""):
         self.seen.append({"at_ms": time.time() * 1000, "what": what, "identity": identity or "", "detail": detail})
@@ -37,9 +39,11 @@ class Bot:
         room.on("track_muted", lambda p, pub: self.note("muted", p.identity, kind(pub)))
         room.on("track_unmuted", lambda p, pub: self.note("unmuted", p.identity, kind(pub)))
         room.on("data_received", lambda d: self.note("data", d.participant and d.participant.identity, d.data.decode()))
+        # A session that goes on is told here like one that begins anew; it has the same sid.
         room.on("reconnecting", lambda: self.note("reconnecting", ""))
+        room.on("reconnected", lambda: self.note("back", "", room.local_participant.sid))
         room.on("disconnected", lambda reason: self.note("disconnected", "", str(int(reason))))
-        room.on("track_subscribed", lambda track, pub, p: self.keep(self.consume(track)))
+        room.on("track_subscribed", lambda track, pub, p: self.keep(self.consume(track, p.identity)))
         options = rtc.RoomOptions(auto_subscribe=True)
         if passphrase:
             keys = rtc.KeyProviderOptions(shared_key=passphrase.encode())
@@ -51,12 +55,39 @@ class Bot:
     def keep(self, coroutine):
         self.tasks.append(asyncio.ensure_future(coroutine))
 
-    async def consume(self, track):
+    async def consume(self, track, identity):
         """Read the track to its end: the SDK decodes only what somebody reads."""
         is_audio = track.kind == rtc.TrackKind.KIND_AUDIO
         stream = rtc.AudioStream(track) if is_audio else rtc.VideoStream(track)
         async for _ in stream:
-            pass
+            if not is_audio and identity == self.watched:
+                now = time.monotonic()
+                self.longest_gap_s = max(self.longest_gap_s, now - self.last_frame_s)
+                self.last_frame_s = now
+
+    async def watch(self, identity):
+        self.watched, self.longest_gap_s, self.last_frame_s = identity, 0.0, time.monotonic()
+
+    async def longest_gap_ms(self):
+        return max(self.longest_gap_s, time.monotonic() - self.last_frame_s) * 1000
+
+    async def stream(self, prefix, count, per_s):
+        self.streaming = {"sent": 0, "problem": "", "done": False}
+        self.keep(self.send_stream(prefix, count, per_s, self.streaming))
+
+    async def streamed(self):
+        return self.streaming
+
+    async def send_stream(self, prefix, count, per_s, said):
+        begun = time.monotonic()
+        try:
+            for number in range(count):
+                await asyncio.sleep(max(0.0, begun + number / per_s - time.monotonic()))
+                await self.room.local_participant.publish_data(f"{prefix}{number}".encode(), reliable=True)
+                said["sent"] += 1
+        except Exception as error:
+            said["problem"] = f"{type(error).__name__}: {error}"
+        said["done"] = True
 
     async def publish(self, audio, video, width, height, fps):
         if audio:

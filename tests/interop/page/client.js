@@ -30,6 +30,8 @@ const client = {
     room.on(RoomEvent.DataReceived, (payload, p) => this.note('data', p?.identity, new TextDecoder().decode(payload)));
     room.on(RoomEvent.ConnectionQualityChanged, (quality, p) => this.note('quality', p.identity, quality));
     room.on(RoomEvent.Reconnecting, () => this.note('reconnecting', ''));
+    room.on(RoomEvent.SignalReconnecting, () => this.note('resuming', ''));
+    room.on(RoomEvent.Reconnected, () => this.note('back', '', room.localParticipant.sid));
     room.on(RoomEvent.Disconnected, (reason) => this.note('disconnected', '', String(reason)));
     room.on(RoomEvent.TrackSubscriptionFailed, (sid, p) => this.note('subscription failed', p?.identity, sid));
     // Chromium decodes only what something plays, and counts the energy only of sound that is not muted.
@@ -56,6 +58,37 @@ const client = {
     const encode = (s) => new TextEncoder().encode(s);
     await this.room.localParticipant.publishData(encode('r:' + text), {reliable: true});
     await this.room.localParticipant.publishData(encode('l:' + text), {reliable: false});
+  },
+
+  // Numbered reliable messages, so many a second; what went wrong is told by streamed().
+  stream(prefix, count, perSecond) {
+    const local = this.room.localParticipant;
+    const stream = {sent: 0, problem: '', done: false};
+    this.streaming = stream;
+    (async () => {
+      const begun = performance.now();
+      const sends = [];
+      for (let n = 0; n < count; n += 1) {
+        const wait = begun + (n * 1000) / perSecond - performance.now();
+        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+        sends.push(local.publishData(new TextEncoder().encode(`${prefix}${n}`), {reliable: true}));
+        stream.sent += 1;
+      }
+      await Promise.all(sends);
+    })().catch((error) => (stream.problem = String(error))).finally(() => (stream.done = true));
+  },
+
+  streamed() {
+    return this.streaming;
+  },
+
+  // The longest pause between two frames of this participant's camera since it is watched, in ms.
+  watch(identity) {
+    this.watchFrames(identity);
+  },
+
+  longestGap() {
+    return Math.max(this.watched.longest_gap_ms, performance.now() - this.watched.last_ms);
   },
 
   async mute(muted) {
