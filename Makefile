@@ -45,7 +45,7 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test test-long unit conformance noninterference interop lossy adversary prove-blind mutants browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
+.PHONY: run test test-long unit conformance noninterference interop resume lossy adversary prove-blind mutants browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
 .PHONY: bench-alloc bwe-browser
 .PHONY: e2ee-matrix bench-opaque false-stops fuzz-short debug-build asan-build
 
@@ -69,6 +69,9 @@ interop: build/stamps/test build build/clients/.fetched
 
 e2ee-matrix: build/stamps/test build build/clients/.fetched
 	$(PY) -m tests.interop.e2ee_matrix $(ARGS)
+
+resume: build/stamps/test build build/clients/.fetched
+	$(PY) -m tests.interop.resume $(ARGS)
 
 lossy: build/stamps/test build build/clients/.fetched
 	$(PY) -m tests.interop.lossy $(ARGS)

@@ -19,6 +19,7 @@ from relay.addresses import media_addresses
 from relay.config import Config
 from relay.config_tiers import tier_table
 from relay.errors import ConfigError, VeilError
+from relay.handed import take_listener
 from relay.hardening import harden
 from relay.log import get_logger, lost_records
 from relay.observe.account import account_since, take_account
@@ -69,7 +70,10 @@ class Server:
         self._webhooks = Webhooks(config.webhooks, self._keys, self._refusals)
 
     async def start(self) -> None:
-        """Open the media sockets, then the door.   Errors: ConfigError, PlaneError, OSError."""
+        """Open the media sockets, then the door, or take the one that a service manager holds open.
+
+        Errors: ConfigError, PlaneError, OSError.
+        """
         config = self.config
         port = config.media.udp_port
         listen = [ListenAddress(address.ip, port, address.advertised_ip) for address in media_addresses(config)]
@@ -118,13 +122,13 @@ class Server:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         assert self._runner.server is not None
-        self._listener = await loop.create_server(
-            doorman.factory(self._runner.server),
-            config.server.bind_ip,
-            config.server.http_port,
-            ssl=tls(config),
-            backlog=BACKLOG,
-        )
+        factory = doorman.factory(self._runner.server)
+        if (handed := take_listener()) is not None:
+            self._listener = await loop.create_server(factory, sock=handed, ssl=tls(config), backlog=BACKLOG)
+        else:
+            self._listener = await loop.create_server(
+                factory, config.server.bind_ip, config.server.http_port, ssl=tls(config), backlog=BACKLOG
+            )
         self.http_port = self._listener.sockets[0].getsockname()[1]
         candidates = [f"{address.advertised_ip}:{address.port}" for address in plane.addresses]
         log.info(
@@ -138,9 +142,9 @@ class Server:
     @property
     def origin(self) -> str:
         """The address people open, with the port that was really bound."""
-        if self.config.server.web_origin or self.config.server.http_port:
+        if self.config.server.web_origin or self.config.server.http_port == self.http_port:
             return self.config.origin
-        return self.config.origin.removesuffix(":0") + f":{self.http_port}"
+        return self.config.origin.removesuffix(f":{self.config.server.http_port}") + f":{self.http_port}"
 
     def reload(self, load_anew: Callable[[], Config]) -> bool:
         """Take keys, customers and tiers as the settings say now; False when they cannot be read and nothing changed.

@@ -41,6 +41,9 @@ class _OneScrape(Collector):
             yield GaugeMetricFamily(f"veil_{name}", text, value)
         text = "Other encodings or layers chosen for a subscriber, pauses included."
         yield CounterMetricFamily("veil_video_switches", text, self._totals.video_switches)
+        yield CounterMetricFamily(
+            "veil_resumes", "Sessions that went on over another signalling connection.", self._totals.resumes
+        )
         for name, value in self._snapshot.counters.items():
             yield CounterMetricFamily(f"veil_plane_{name}", f"Data plane: {name.replace('_', ' ')}.", value)
         dropped = CounterMetricFamily(

@@ -45,6 +45,8 @@ class Totals:
     videos_paused: int = 0
     videos_limited: int = 0
     video_switches: int = 0
+    # Since the start: sessions that went on over another signalling connection.
+    resumes: int = 0
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Counts:
     videos_paused: int
     videos_limited: int
     video_switches: int
+    resumes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ class Conference:
         self.tasks = Tasks()
         self.is_draining = False
         self.video_switches = 0
+        # How many sessions went on over another connection, since the start.
+        self.resumes = 0
         self.measuring = Measuring(self, self._on_rates)
         self.ladders = Ladders(self.measuring)
         self._directory = Directory(limits.rooms_per_customer, limits.empty_room_s, limits.departed_room_s)
@@ -251,6 +254,7 @@ class Conference:
             videos_paused=sum(division.paused for division in divisions),
             videos_limited=sum(division.limited for division in divisions),
             video_switches=self.video_switches,
+            resumes=self.resumes,
         )
 
     def drain(self) -> None:

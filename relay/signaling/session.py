@@ -216,6 +216,7 @@ class Session:
         if self._signal_deadline is not None:
             self._signal_deadline.cancel()
             self._signal_deadline = None
+        self.conference.resumes += 1
         log.info("signalling resumed", participant=self.sid)
         if self.subscriber is not None:
             self.subscriber.resume()

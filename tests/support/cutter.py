@@ -60,11 +60,6 @@ class Cutter:
         except asyncio.CancelledError:
             # By `close`; asyncio's server would log it.
             pass
-        finally:
-            if pair in self._live:
-                self._live.discard(pair)
-                for end in pair:
-                    end.close()
 
     async def _pass(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
@@ -74,8 +69,11 @@ class Cutter:
                 if pair in self._live:
                     writer.write(chunk)
                     await writer.drain()
-            if pair in self._live and writer.can_write_eof():
-                writer.write_eof()
+        # One end is gone or has said all: so has the other.
+        if pair in self._live:
+            self._live.discard(pair)
+            for end in pair:
+                end.close()
 
     def close(self) -> None:
         self.cut()

@@ -119,11 +119,12 @@ class RelayProcess:
 
     async def wait_ready(self) -> None:
         """Return once it takes calls.   Errors: RuntimeError with its last words when it ends before."""
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
             for _ in range(int(START_S / 0.05)):
                 if self.process.returncode is not None:
                     raise RuntimeError(f"the relay ended with {self.process.returncode}:\n{self.log_text()[-4000:]}")
-                with contextlib.suppress(aiohttp.ClientError):
+                # A port that is held open takes connections before anybody answers.
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                     async with session.get(f"{self.origin}/readyz") as answer:
                         if answer.status == 200:
                             return
@@ -139,21 +140,30 @@ async def relay_process(
     core: str = "ext",
     command: tuple[str, ...] = (),
     output: int | None = None,
+    holds_socket: bool = False,
 ) -> AsyncIterator[RelayProcess]:
     """Start a relay and end it. `core` names the build of the data plane: ext, build/debug or build/asan; `command` is what
     Python is to run in place of the relay's own `-m relay serve`, for controls; `output` is a descriptor to write to in place
-    of the log that is kept."""
+    of the log that is kept. `holds_socket`: the port is open all the time, as a service manager keeps it over restarts."""
     port, udp_port = free_port(), free_port()
     with tempfile.NamedTemporaryFile(prefix="veil-relay-", suffix=".log", delete=False) as log:
         path = Path(log.name)
 
+    listener = socket.create_server(("127.0.0.1", port), backlog=64) if holds_socket else None
+    hand_over, handed = (), ()
+    if listener is not None:
+        # LISTEN_PID is known by the process alone.
+        handed = (listener.fileno(),)
+        hand_over = ("bash", "-c", f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&{listener.fileno()}', "bash")
+
     async def spawn() -> asyncio.subprocess.Process:
         with path.open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                sys.executable, *(command or ("-m", "relay", "serve", *arguments)),
+                *hand_over, sys.executable, *(command or ("-m", "relay", "serve", *arguments)),
                 cwd=ROOT,
                 stdout=log if output is None else output,
                 stderr=asyncio.subprocess.STDOUT,
+                pass_fds=handed,
                 env={
                     **os.environ,
                     "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / core}",
@@ -178,4 +188,6 @@ async def relay_process(
         except TimeoutError:
             relay.process.kill()
             await relay.process.wait()
+        if listener is not None:
+            listener.close()
     path.unlink(missing_ok=True)
