@@ -22,8 +22,10 @@ from typing import Any
 
 from tests.interop.clients.cast import cast
 from tests.interop.matrix import CONNECT_S, Check, until
+from tests.sim.link import Impairment
 from tests.support.cutter import Cutter, cutter
-from tests.support.relay_process import RelayProcess, relay_process
+from tests.support.proxy import ProxyProcess, proxy_process
+from tests.support.relay_process import RelayProcess, free_port, relay_process
 
 NAMES = ("chromium-new", "chromium-old", "firefox-new", "python-new", "python-old")
 PARTNER = "python-new"
@@ -32,6 +34,8 @@ MAX_GAP_MS, MAX_BACK_S = 300.0, 3.0
 # Browsers wait two seconds after a resume before they count as connected; a cut into that is another matter.
 BETWEEN_CUTS_S = 4.0
 ARRIVE_S = 20.0
+RELAY_IP, PROXY_IP = "127.0.0.1", "127.0.0.2"
+MOVED_S, MAX_MOVED_MS = 8.0, 6000.0
 
 
 def numbers(seen: list[Any], prefix: str) -> list[int]:
@@ -146,6 +150,49 @@ def first_data(state: Any) -> float:
     return next((seen.at_ms for seen in state.seen if seen.what == "data"), float("inf"))
 
 
+async def moved(client: Any, partner: Any, relay: RelayProcess, proxy: ProxyProcess) -> list[Check]:
+    """Have the media of both come from other addresses, twice, and see how long their pictures stand still.
+
+    Their clients notice nothing, so that the relay hears of it with their next check alone: every 2.5 s from libwebrtc, every
+    5 s at most from others. A client that changes its network itself checks at once.
+    """
+    async with call(client, partner, relay) as made:
+        gaps = [0.0, 0.0]
+        for _ in range(2):
+            await made.watch()
+            await asyncio.sleep(0.5)
+            proxy.move()
+            await asyncio.sleep(MOVED_S)
+            gaps = [max(pair) for pair in zip(gaps, await made.gaps_ms(), strict=True)]
+        seen = [*(await client.state()).seen, *(await partner.state()).seen]
+        stayed = not any(item.what in ("left", "reconnecting") for item in seen)
+        return [
+            Check(f"{client.name}: the same session after two changes of address", "yes" if stayed else "no", stayed),
+            *(
+                Check(f"{client.name}: longest pause of the picture {where} (goal {MAX_MOVED_MS / 1e3:.0f} s)", f"{gap:.0f} ms",
+                      gap <= MAX_MOVED_MS)
+                for where, gap in (("it sees", gaps[0]), ("seen of it", gaps[1]))
+            ),
+        ]  # fmt: skip
+
+
+@asynccontextmanager
+async def behind_proxy() -> AsyncIterator[tuple[RelayProcess, ProxyProcess]]:
+    """A relay whose media comes through a proxy."""
+    port = free_port()
+    environ = {
+        "VEIL_MEDIA_UDP_PORT": str(port),
+        "VEIL_MEDIA_BIND_IPS": RELAY_IP,
+        "VEIL_MEDIA_ADVERTISE_IPS": f"{RELAY_IP}={PROXY_IP}",
+    }
+    calm = Impairment(delay_s=0.01)
+    async with (
+        proxy_process((PROXY_IP, port), (RELAY_IP, port), seed=1, up=calm, down=calm) as proxy,
+        relay_process(environ=environ) as relay,
+    ):
+        yield relay, proxy
+
+
 async def restart(client: Any, partner: Any, relay: RelayProcess, *, crash: bool, is_held: bool) -> list[Check]:
     """Restart the relay under a call, and see when the client is back in it and sees its partner.
 
@@ -188,12 +235,17 @@ async def run(names: list[str], only: str) -> list[Check]:
 
     scenarios: list[tuple[str, Callable[..., Any]]] = [
         ("cut", cut),
+        ("moved", moved),
         *(("restart", functools.partial(restart, crash=crash, is_held=is_held)) for is_held in (True, False) for crash in (False, True)),
     ]
     for name in names:
         for what, scenario in scenarios:
             if only in ("", what):
                 # A partner of its own each time: two of one program are two of the cast.
+                if what == "moved":
+                    async with cast([name]) as clients, cast([PARTNER]) as partners, behind_proxy() as far:
+                        take(await scenario(clients[name], partners[PARTNER], *far))
+                    continue
                 is_held = getattr(scenario, "keywords", {}).get("is_held", False)
                 async with cast([name]) as clients, cast([PARTNER]) as partners, relay_process(holds_socket=is_held) as relay:
                     take(await scenario(clients[name], partners[PARTNER], relay))

@@ -14,7 +14,8 @@ packets/s on two cores: p50 50 us, p99 150 us, 17 % of a core, most of it wake-u
 real-time priority, so that loaded cores do not delay it.
 
 usage: python -m tests.support.proxy IP:PORT IP:PORT SEED UP DOWN      listen, target; links as JSON of Impairment
-stdin: JSON lines, {"up": …, "down": …} for other links or {"stats": true}; ends with its stdin.
+stdin: JSON lines, {"up": …, "down": …} for other links, {"move": true} to give every client another address towards the relay, as
+a NAT that forgets its mappings, or {"stats": true}; ends with its stdin.
 """
 
 from __future__ import annotations
@@ -75,11 +76,17 @@ class Client:
 
     def __init__(self, number: int, address: Address, target: Address, seed: int, up: Impairment, down: Impairment) -> None:
         self.address = address
-        self.socket = receiving_socket()
-        self.socket.bind((target[0], 0))
-        self.socket.connect(target)
+        self._target = target
+        self.move()
         self.up = Link(random.Random(f"{seed}:{number}:up"), up)
         self.down = Link(random.Random(f"{seed}:{number}:down"), down)
+
+
+    def move(self) -> None:
+        """Take another address towards the relay; what still comes to the former one is lost."""
+        self.socket = receiving_socket()
+        self.socket.bind((self._target[0], 0))
+        self.socket.connect(self._target)
 
 
 class Proxy:
@@ -125,7 +132,7 @@ class Proxy:
                         return
                     *lines, pending = (pending + chunk).split(b"\n")
                     for line in lines:
-                        self._obey(json.loads(line))
+                        self._obey(json.loads(line), poll)
             self._send_due()
 
     def _take_from_clients(self, poll: select.epoll) -> None:
@@ -184,7 +191,16 @@ class Proxy:
             self._armed_ns = queue[0][0]
             self._timer.set(self._armed_ns)
 
-    def _obey(self, order: dict[str, Any]) -> None:
+    def _obey(self, order: dict[str, Any], poll: select.epoll) -> None:
+        if "move" in order:
+            for client in self._by_address.values():
+                former = client.socket
+                poll.unregister(former.fileno())
+                del self._by_fd[former.fileno()]
+                client.move()
+                former.close()
+                self._by_fd[client.socket.fileno()] = client
+                poll.register(client.socket.fileno(), select.EPOLLIN)
         if "up" in order:
             self._up, self._down = impairment(order["up"]), impairment(order["down"])
             for client in self._by_address.values():
@@ -247,6 +263,10 @@ class ProxyProcess:
     def impair(self, up: Impairment, down: Impairment) -> None:
         """Change all links; what is on its way keeps its time."""
         self._say({"up": dataclasses.asdict(up), "down": dataclasses.asdict(down)})
+
+    def move(self) -> None:
+        """Give every client another address towards the relay."""
+        self._say({"move": True})
 
     def _say(self, order: dict[str, Any]) -> None:
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
