@@ -72,6 +72,7 @@ async def own_relay(*, environ: Mapping[str, str] | None = None, wrapper: Sequen
                 "VEIL_SERVER_HTTP_PORT": str(port),
                 "VEIL_MEDIA_BIND_IPS": "127.0.0.1",
                 "VEIL_MEDIA_UDP_PORT": str(udp_port),
+                "VEIL_MEDIA_TCP_PORT": "0",
                 **(environ or {}),
             },
         )  # fmt: skip

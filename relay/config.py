@@ -108,6 +108,11 @@ class Media:
         "The UDP port of all media (the first one, see workers), so that a firewall needs one rule. LiveKit users open "
         "7882 already. 0 lets the system choose.",
     )
+    tcp_port: Port = option(
+        7881,
+        "The TCP port of media for networks that let no UDP through (ICE-TCP), one for all workers. LiveKit users open "
+        "7881 already. 0: none.",
+    )
     workers: Annotated[int, Meta(ge=0, le=32)] = option(
         1,
         "Threads that carry media, each with a UDP port of its own on every address: udp_port, udp_port + 1 and so on, "

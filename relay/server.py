@@ -30,6 +30,7 @@ from relay.signaling.client_api import ClientApi
 from relay.signaling.conference import Conference
 from relay.signaling.cross_origin import CrossOrigin
 from relay.signaling.doorman import Doorman
+from relay.signaling.ice_tcp import IceTcp
 from relay.signaling.keyring import Keyring
 from relay.signaling.livekit.http import LivekitHttp
 from relay.signaling.livekit.reporter import Reporter
@@ -65,6 +66,7 @@ class Server:
         self.conference: Conference | None = None
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
+        self._ice_tcp: IceTcp | None = None
         self._debugging: observe.Debugging | None = None
         self._keys = Keyring(config.keys)
         self._webhooks = Webhooks(config.webhooks, self._keys, self._refusals)
@@ -91,6 +93,11 @@ class Server:
         conference = self.conference = Conference(
             plane, config.limits, tiers, self._refusals, config.turn, self._observer
         )
+        if config.media.tcp_port:
+            addresses = [(address.ip, address.advertised_ip) for address in listen]
+            self._ice_tcp = IceTcp(plane, addresses, config.media.tcp_port, self._refusals)
+            self._ice_tcp.start()
+            conference.tcp_candidates = self._ice_tcp.candidates
         conference.start()
         self._webhooks.start()
         keys = self._keys
@@ -181,6 +188,8 @@ class Server:
         """Tell every client that it is over, close everything, give everything back."""
         if self._listener is not None:
             self._listener.close()
+        if self._ice_tcp is not None:
+            self._ice_tcp.stop()
         if self.conference is not None:
             self.conference.drain()
         if self._runner is not None:

@@ -19,6 +19,7 @@ SCALARS = (
     "stopped_dropped", "frames_parsed", "frames_unparsed", "undeclared_encryption",
     "cache_hits", "cache_bytes", "cache_incomplete", "cache_outgrown", "cache_aborted",
     "probes", "probe_bytes",
+    "tcp_opened", "tcp_closed", "tcp_dropped",
 )
 
 # The struct is read as an array of 64-bit words: names and fields must agree in number.

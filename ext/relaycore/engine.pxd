@@ -85,6 +85,9 @@ cdef Engine* engine_new(Slab* slab, Outbox* outbox, Mailbox* mailbox, int srtp_b
 cdef void engine_free(Engine* e) noexcept nogil
 # `slot` holds the datagram (slot.length bytes); the engine takes the reference.
 cdef void engine_receive(Engine* e, Slot* slot, const SockAddr* remote, uint16_t socket_index, int64_t now_ns) noexcept nogil
+# The way to a remote address is gone (its TCP connection is over).
+cdef void engine_lose_tuple(Engine* e, const SockAddr* remote, uint16_t socket_index, int64_t now_ns) noexcept nogil
+cdef bint engine_has_tuple(Engine* e, const SockAddr* remote, uint16_t socket_index) noexcept nogil
 cdef void engine_command(Engine* e, Command* c, int64_t now_ns) noexcept nogil     # executes, emits EV_ACK, frees the payload
 # Before its first call: it is worker `number` of an exchange, which outlives it.
 cdef void engine_join(Engine* e, Exchange* x, uint32_t number) noexcept nogil

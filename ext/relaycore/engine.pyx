@@ -12,7 +12,7 @@ from relaycore.exchange cimport Exchange
 from relaycore.fanout cimport fanout_next
 from relaycore.forward cimport forward_ready
 from relaycore.hdrext cimport EXT_COUNT
-from relaycore.icelite cimport ICE_NO_TUPLE
+from relaycore.icelite cimport ICE_NO_TUPLE, ice_drop
 from relaycore.layers cimport LAYER_IDS, layers_selected
 from relaycore.mailbox cimport (
     CMD_CACHE_DROP, CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
@@ -26,14 +26,14 @@ from relaycore.mirrors cimport export_add, export_remove, mirror_add, mirror_dem
 from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_put
 from relaycore.receive cimport receive_datagram
 from relaycore.replay cimport replay_forget, replay_serves
-from relaycore.reports cimport count_error, run_timers
+from relaycore.reports cimport count_error, emit_selected, run_timers
 from relaycore.requests cimport request_keyframe
 from relaycore.overload cimport overload_feel
 from relaycore.police cimport police_set
 from relaycore.ready cimport LANE_BULK, LANE_FAST, mark_ready
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport,
-    add_egress, add_receiver, add_transport, emit, find_egress, find_receiver, find_transport, remove_egress,
+    add_egress, add_receiver, add_transport, emit, find_by_tuple, find_egress, find_receiver, find_transport, forget_tuple, remove_egress,
     remove_receiver, remove_transport, routes_free, routes_init, set_ice,
 )
 from relaycore.selection cimport LAYERS_ALL, selection_want
@@ -112,6 +112,24 @@ cdef void engine_join(Engine* e, Exchange* x, uint32_t number) noexcept nogil:
 cdef bint engine_exchange(Engine* e, int64_t now_ns) noexcept nogil:
     e.now_ns = now_ns
     return False if e.exchange == NULL else mirrors_exchange(e, now_ns)
+
+
+cdef void engine_lose_tuple(Engine* e, const SockAddr* remote, uint16_t socket_index, int64_t now_ns) noexcept nogil:
+    cdef int index = ICE_NO_TUPLE
+    cdef Transport* t = find_by_tuple(e, remote, socket_index, &index)
+    e.now_ns = now_ns
+    if t == NULL or index == ICE_NO_TUPLE:
+        return
+    forget_tuple(e, t, remote, socket_index)
+    if t.dtls_tuple == index:
+        t.dtls_tuple = ICE_NO_TUPLE
+    if ice_drop(&t.ice, index, now_ns) == 1:
+        emit_selected(e, t, now_ns)
+
+
+cdef bint engine_has_tuple(Engine* e, const SockAddr* remote, uint16_t socket_index) noexcept nogil:
+    cdef int index = ICE_NO_TUPLE
+    return find_by_tuple(e, remote, socket_index, &index) != NULL and index != ICE_NO_TUPLE
 
 
 cdef void engine_set_slice(Engine* e, int packets) noexcept nogil:

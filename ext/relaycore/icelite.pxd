@@ -37,6 +37,9 @@ cdef int ice_on_check(IceLite* ice, const SockAddr* remote, uint16_t socket_inde
 cdef int ice_find(const IceLite* ice, const SockAddr* remote, uint16_t socket_index) noexcept nogil     # index or ICE_NO_TUPLE
 # Once a second: a nominated tuple silent for 5 s loses to another; 30 s without a valid check = dead. Returns 1 if selected moved, 2 if now dead.
 cdef int ice_poll(IceLite* ice, int64_t now_ns) noexcept nogil
+# A tuple can carry nothing any more (its TCP connection is over). Returns 1 if selected moved: to the best nominated tuple that
+# is heard, or to none until a check nominates one.
+cdef int ice_drop(IceLite* ice, int index, int64_t now_ns) noexcept nogil
 # The first check under the credentials of an ICE restart came: the nominations of the former ones no longer hold anybody off
 # (RFC 8445 section 9), and the former password is wiped. The selected tuple stays until a check nominates one.
 cdef void ice_begin_generation(IceLite* ice) noexcept nogil

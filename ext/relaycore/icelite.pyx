@@ -135,10 +135,30 @@ cdef int ice_on_check(IceLite* ice, const SockAddr* remote, uint16_t socket_inde
     return index
 
 
-cdef int ice_poll(IceLite* ice, int64_t now_ns) noexcept nogil:
+cdef int _best_heard(const IceLite* ice, int64_t now_ns) noexcept nogil:
+    """Return the nominated tuple of the highest priority, beside the selected one, that had a check lately; ICE_NO_TUPLE: none."""
     cdef int best = ICE_NO_TUPLE
     cdef const IceTuple* t
     cdef int i
+    for i in range(ICE_MAX_TUPLES):
+        t = &ice.tuples[i]
+        if i == ice.selected or not t.used or not t.nominated or not _was_checked(t, now_ns):
+            continue
+        if best == ICE_NO_TUPLE or t.priority > ice.tuples[best].priority:
+            best = i
+    return best
+
+
+cdef int ice_drop(IceLite* ice, int index, int64_t now_ns) noexcept nogil:
+    memset(&ice.tuples[index], 0, sizeof(IceTuple))
+    if index != ice.selected:
+        return 0
+    ice.selected = _best_heard(ice, now_ns)
+    return 1
+
+
+cdef int ice_poll(IceLite* ice, int64_t now_ns) noexcept nogil:
+    cdef int best
     if ice.dead:
         return 0
     if now_ns - ice.last_valid_ns > ms(DEAD_MS):
@@ -146,12 +166,7 @@ cdef int ice_poll(IceLite* ice, int64_t now_ns) noexcept nogil:
         return 2
     if ice.selected == ICE_NO_TUPLE or not _is_silent(&ice.tuples[ice.selected], now_ns):
         return 0
-    for i in range(ICE_MAX_TUPLES):
-        t = &ice.tuples[i]
-        if i == ice.selected or not t.used or not t.nominated or not _was_checked(t, now_ns):
-            continue
-        if best == ICE_NO_TUPLE or t.priority > ice.tuples[best].priority:
-            best = i
+    best = _best_heard(ice, now_ns)
     if best == ICE_NO_TUPLE:
         return 0
     ice.selected = best
@@ -200,6 +215,12 @@ cdef class IceFace:
     def poll(self, int64_t now_ns):
         """Return what ice_poll returns."""
         return ice_poll(&self.ice, now_ns)
+
+    def drop(self, int index, int64_t now_ns):
+        """A tuple can carry nothing any more; return whether `selected` moved."""
+        if not 0 <= index < <int>ICE_MAX_TUPLES:
+            raise ValueError("no such tuple")
+        return bool(ice_drop(&self.ice, index, now_ns))
 
     def begin_generation(self):
         """The first check under new credentials came."""

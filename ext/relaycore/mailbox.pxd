@@ -4,6 +4,7 @@ Commands are fixed-size and numbered; every command is answered by one EV_ACK ca
 A payload (DTLS datagram, lists) is malloc'ed by the producer and freed by the consumer.
 """
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
+from relaycore.stun cimport SockAddr
 
 cdef enum:
     COMMAND_RING = 1024            # power of two
@@ -39,6 +40,7 @@ cdef enum CommandOp:
     CMD_RECEIVER_KEYS = 21         # keys: SFrame key ids its publisher has announced
     CMD_CACHE_DROP = 22            # select: nobody begins any more at a receiver's cached keyframes
     CMD_TRANSPORT_WANTED = 23      # pacing: what would be sent to it if the path allowed
+    CMD_TCP = 24                   # tcp: serve this connection; payload = bytes read of it already
 
 ctypedef struct IceCommand:
     uint8_t ufrag[64]
@@ -125,7 +127,12 @@ ctypedef struct KeysCommand:
     uint64_t first_kid
     uint64_t last_kid
 
+ctypedef struct TcpCommand:
+    int fd                         # the worker makes a descriptor of its own of it
+    SockAddr remote
+
 ctypedef union CommandBody:
+    TcpCommand tcp
     IceCommand ice
     SrtpCommand srtp
     ExtensionsCommand extensions

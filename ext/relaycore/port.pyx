@@ -26,7 +26,7 @@ from relaycore.hdrext cimport EXT_NONE, ext_kind_of_uri
 from relaycore.mailbox cimport (
     CMD_CACHE_DROP, CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
     CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
-    CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
+    CMD_RECEIVER_EXPORT, CMD_RECEIVER_MIRROR, CMD_RECEIVER_REMOVE, CMD_RECEIVER_UNEXPORT, CMD_SNAPSHOT, CMD_TCP, CMD_TRANSPORT_ADD, CMD_TRANSPORT_CAPTURE, CMD_TRANSPORT_EXTENSIONS, CMD_TRANSPORT_ICE, CMD_TRANSPORT_PACING,
     CMD_TRANSPORT_REMOVE, CMD_TRANSPORT_SRTP, CMD_TRANSPORT_WANTED, COMMAND_RING, EV_ACK, EV_DTLS, EV_EGRESS_SWITCHED, EV_ENCODING_ACTIVE,
     EV_ENCODING_SILENT, EV_ESTIMATE, EV_ICE_CHECK, EV_ICE_DEAD, EV_ICE_SELECTED, EV_LAYERS, EV_RECEIVER_STOPPED, EV_SPEAKING, EV_STOPPED, EV_STREAM_BOUND,
     EV_UNDECLARED_ENCRYPTION, MAX_CNAME, MAX_CODECS,
@@ -40,7 +40,7 @@ from relaycore.slab cimport SLOT_LARGE_BYTES
 from relaycore.snapshot cimport counter_values, snapshot_arrays, snapshot_release, snapshot_reserve, stage_values
 from relaycore.srtp cimport srtp_key_bytes, srtp_salt_bytes
 from relaycore.stun cimport SockAddr
-from relaycore.sockaddr cimport format_address
+from relaycore.sockaddr cimport format_address, parse_address
 from relaycore.views cimport (
     CODEC_AV1, CODEC_H264, CODEC_OPUS, CODEC_OTHER_AUDIO, CODEC_OTHER_VIDEO, CODEC_RED, CODEC_VP8, CODEC_VP9,
 )
@@ -311,6 +311,20 @@ cdef class CommandPort:
         cdef Command c
         self._begin(&c, CMD_TRANSPORT_WANTED, transport)
         c.body.pacing.rate_bps = rate_bps
+        return self._submit(&c)
+
+    def add_tcp(self, int fd, str ip, int port, bytes first):
+        """Have the worker serve a TCP connection, of which `first` was read already. It makes a descriptor of its own, so the
+        caller's stays the caller's."""
+        cdef Command c
+        self._begin(&c, CMD_TCP)
+        parse_address(ip, port, &c.body.tcp.remote)
+        c.body.tcp.fd = fd
+        c.payload = <uint8_t*>malloc(<size_t>max(1, len(first)))
+        if c.payload == NULL:
+            raise MemoryError("tcp")
+        memcpy(c.payload, <const char*>first, <size_t>len(first))
+        c.payload_bytes = <uint32_t>len(first)
         return self._submit(&c)
 
     def remove_transport(self, transport):

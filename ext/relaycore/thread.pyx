@@ -11,20 +11,25 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t, INT64_M
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from relaycore.engine cimport (
-    engine_command, engine_counters, engine_exchange, engine_free, engine_join, engine_lag, engine_new, engine_poll,
+    engine_command, engine_counters, engine_exchange, engine_free, engine_has_tuple, engine_join, engine_lag, engine_lose_tuple,
+    engine_new, engine_poll,
     engine_receive, engine_set_slice,
 )
 from relaycore.errs cimport E_OK, E_OS, E_STATE
 from relaycore.exchange cimport Exchange, exchange_awake, exchange_fd, exchange_flush, exchange_may_sleep
 from relaycore.mailbox cimport (
-    CMD_STOP, EV_ACK, EV_STOPPED, Command, Event, Mailbox, mailbox_command_count, mailbox_command_fd, mailbox_emit,
+    CMD_STOP, CMD_TCP, EV_ACK, EV_STOPPED, Command, Event, Mailbox, mailbox_command_count, mailbox_command_fd, mailbox_emit,
     mailbox_flush_events, mailbox_free, mailbox_new, mailbox_reset_command_fd, mailbox_take_command,
 )
 from relaycore.outbox cimport Outbox, outbox_clear
 from relaycore.routes cimport Engine
-from relaycore.slab cimport Slab, slab_free, slab_new, slab_used
+from relaycore.slab cimport Slab, Slot, slab_free, slab_new, slab_used
 from relaycore.stages cimport STAGE_SAMPLE_TURNS
 from relaycore.stun cimport SockAddr
+from relaycore.tcp cimport (
+    TCP_CONNECTIONS, TCP_FIRST_INDEX, Tcp, tcp_add, tcp_close, tcp_count, tcp_fd, tcp_flush, tcp_free, tcp_has_rest, tcp_new, tcp_next,
+    tcp_opened_ns, tcp_read, tcp_remote, tcp_send,
+)
 from relaycore.udp cimport (
     UDP_MAX_SOCKETS, Udp, UdpArrival, UdpSocket, udp_count, udp_free, udp_new, udp_next, udp_open, udp_receive,
     udp_send, udp_socket, udp_takes_gso, udp_unblock,
@@ -130,6 +135,11 @@ cdef enum:
     TAG_COMMANDS = 1000            # below: socket index
     TAG_TIMER = 1001
     TAG_EXCHANGE = 1002
+    TAG_TCP = 2000                 # and above: connections
+    TCP_READS = 4                  # of one connection in a turn
+    # A connection that brings no valid check is nobody's; one whose transport went has nothing left to carry.
+    TCP_SWEEP_MS = 5000
+    TCP_GRACE_MS = 10000
     WAIT_EVENTS = 32
     COMMANDS_PER_TURN = 64
     # A turn's sending; then the sockets and the other lanes have theirs (DESIGN section 4). The engine has no clock, so it is
@@ -148,6 +158,7 @@ cdef struct WorkerThread:
     Outbox* outbox
     Mailbox* mailbox
     Udp* udp
+    Tcp* tcp
     Engine* engine
     Exchange* exchange             # borrowed; NULL = this is the only worker
     int epoll_fd
@@ -155,6 +166,8 @@ cdef struct WorkerThread:
     int64_t packet_ns              # smoothed cost of sending one
     int64_t timer_armed_ns         # what the timer is set to; 0 = nothing
     uint8_t watching_output[16]    # by socket: EPOLLOUT is armed
+    uint8_t watching_tcp[1024]     # by connection
+    int64_t sweep_ns               # when connections are looked through next
     uint8_t stopping
     uint8_t started
     pthread_t thread
@@ -178,7 +191,8 @@ cdef WorkerThread* thread_new(uint32_t number, uint32_t small_slots, uint32_t la
         w.engine = engine_new(w.slab, w.outbox, w.mailbox, srtp_backend, seed)
     if w.engine != NULL:
         w.udp = udp_new(w.slab, engine_counters(w.engine))
-    if (w.udp == NULL or w.epoll_fd < 0 or w.timer_fd < 0
+        w.tcp = tcp_new(w.slab, engine_counters(w.engine))
+    if (w.udp == NULL or w.tcp == NULL or w.epoll_fd < 0 or w.timer_fd < 0
             or thread_watch(w.epoll_fd, EPOLL_CTL_ADD, mailbox_command_fd(w.mailbox), EPOLLIN, TAG_COMMANDS) != 0
             # Edge-triggered: an expired timer needs no read, setting it again makes the next edge.
             or thread_watch(w.epoll_fd, EPOLL_CTL_ADD, w.timer_fd, EPOLLIN | EPOLLET, TAG_TIMER) != 0):
@@ -192,6 +206,7 @@ cdef void thread_free(WorkerThread* w) noexcept nogil:
         return
     # The sockets point at the engine's counters, and both hold slots: sockets first, slab last.
     udp_free(w.udp)
+    tcp_free(w.tcp)
     if w.engine != NULL:
         engine_free(w.engine)
     if w.slab != NULL:
@@ -287,15 +302,72 @@ cdef void _receive(WorkerThread* w, int index, int64_t now_ns) noexcept nogil:
         engine_receive(w.engine, w.arrivals[i].slot, &w.arrivals[i].remote, <uint16_t>index, now_ns)
 
 
-cdef void _acknowledge_stop(WorkerThread* w, uint32_t number, int64_t now_ns) noexcept nogil:
+cdef void _close_tcp(WorkerThread* w, int index, int64_t now_ns) noexcept nogil:
+    """End a connection and tell the engine. Closing its last descriptor takes it out of the epoll set."""
+    cdef SockAddr remote = tcp_remote(w.tcp, index)[0]
+    tcp_close(w.tcp, index)
+    w.watching_tcp[index] = 0
+    engine_counters(w.engine).tcp_closed += 1
+    engine_lose_tuple(w.engine, &remote, <uint16_t>(TCP_FIRST_INDEX + index), now_ns)
+
+
+cdef void _take_frames(WorkerThread* w, int index, int64_t now_ns) noexcept nogil:
+    cdef Slot* slot = tcp_next(w.tcp, index, now_ns)
+    while slot != NULL:
+        engine_receive(w.engine, slot, tcp_remote(w.tcp, index), <uint16_t>(TCP_FIRST_INDEX + index), now_ns)
+        slot = tcp_next(w.tcp, index, now_ns)
+
+
+cdef void _serve_tcp(WorkerThread* w, int index, unsigned int bits, int64_t now_ns) noexcept nogil:
+    """Do what one connection is ready for; more stays readable for the next turn."""
+    cdef int got = 1
+    cdef int reads = 0
+    if tcp_fd(w.tcp, index) < 0:
+        return
+    if bits & EPOLLOUT and tcp_flush(w.tcp, index) < 0:
+        _close_tcp(w, index, now_ns)
+        return
+    while got > 0 and reads < TCP_READS:
+        got = tcp_read(w.tcp, index)
+        reads += 1
+        if got < 0:
+            _close_tcp(w, index, now_ns)
+            return
+        _take_frames(w, index, now_ns)
+
+
+cdef int _add_tcp(WorkerThread* w, const Command* c, int64_t now_ns) noexcept nogil:
+    cdef int index = tcp_add(w.tcp, c.body.tcp.fd, &c.body.tcp.remote, c.payload, c.payload_bytes, now_ns)
+    if index < 0:
+        return index
+    if thread_watch(w.epoll_fd, EPOLL_CTL_ADD, tcp_fd(w.tcp, index), EPOLLIN, TAG_TCP + <unsigned int>index) != 0:
+        tcp_close(w.tcp, index)
+        return E_OS
+    engine_counters(w.engine).tcp_opened += 1
+    if w.sweep_ns == 0:
+        w.sweep_ns = now_ns + ms(TCP_SWEEP_MS)
+    _take_frames(w, index, now_ns)
+    return E_OK
+
+
+cdef void _sweep_tcp(WorkerThread* w, int64_t now_ns) noexcept nogil:
+    """Close the connections that belong to no transport."""
+    cdef int i
+    for i in range(TCP_CONNECTIONS):
+        if (tcp_fd(w.tcp, i) >= 0 and now_ns - tcp_opened_ns(w.tcp, i) > ms(TCP_GRACE_MS)
+                and not engine_has_tuple(w.engine, tcp_remote(w.tcp, i), <uint16_t>(TCP_FIRST_INDEX + i))):
+            _close_tcp(w, i, now_ns)
+    w.sweep_ns = now_ns + ms(TCP_SWEEP_MS) if tcp_count(w.tcp) else 0
+
+
+cdef void _acknowledge(WorkerThread* w, uint32_t number, int code, int64_t now_ns) noexcept nogil:
     cdef Event e
     memset(&e, 0, sizeof(Event))
     e.kind = EV_ACK
     e.number = number
-    e.code = E_OK
+    e.code = code
     e.now_ns = now_ns
     mailbox_emit(w.mailbox, &e)
-    w.stopping = 1
 
 
 cdef bint _run_commands(WorkerThread* w, int64_t now_ns) noexcept nogil:
@@ -307,8 +379,13 @@ cdef bint _run_commands(WorkerThread* w, int64_t now_ns) noexcept nogil:
             return False
         if c.op == CMD_STOP:
             free(c.payload)
-            _acknowledge_stop(w, c.number, now_ns)
+            _acknowledge(w, c.number, E_OK, now_ns)
+            w.stopping = 1
             return False
+        if c.op == CMD_TCP:
+            _acknowledge(w, c.number, _add_tcp(w, &c, now_ns), now_ns)
+            free(c.payload)
+            continue
         engine_command(w.engine, &c, now_ns)
     return mailbox_command_count(w.mailbox) > 0
 
@@ -324,6 +401,8 @@ cdef int64_t _poll(WorkerThread* w) noexcept nogil:
     count = w.outbox.count
     if count == 0:
         return next_ns
+    if tcp_count(w.tcp):
+        tcp_send(w.tcp, w.outbox)
     if udp_send(w.udp, w.outbox, now_ns) > 0:
         # The kernel's queue is full: the engine's packets wait where they can still be chosen among.
         return max(now_ns + ms(1), min(next_ns, udp_next(w.udp)))
@@ -346,6 +425,18 @@ cdef void _watch_output(WorkerThread* w) noexcept nogil:
             if blocked:
                 bits |= EPOLLOUT
             thread_watch(w.epoll_fd, EPOLL_CTL_MOD, udp_socket(w.udp, i).fd, bits, <unsigned int>i)
+    if tcp_count(w.tcp) == 0:
+        return
+    for i in range(TCP_CONNECTIONS):
+        if tcp_fd(w.tcp, i) < 0:
+            continue
+        blocked = 1 if tcp_has_rest(w.tcp, i) else 0
+        if blocked != w.watching_tcp[i]:
+            w.watching_tcp[i] = blocked
+            bits = EPOLLIN
+            if blocked:
+                bits |= EPOLLOUT
+            thread_watch(w.epoll_fd, EPOLL_CTL_MOD, tcp_fd(w.tcp, i), bits, TAG_TCP + <unsigned int>i)
 
 
 cdef int _wait_ms(WorkerThread* w, int64_t next_ns) noexcept nogil:
@@ -408,10 +499,16 @@ cdef void* _run(void* argument) noexcept nogil:
                     udp_unblock(w.udp, <int>tag)
                 if bits & (EPOLLIN | EPOLLERR):
                     _receive(w, <int>tag, now_ns)
+            elif tag >= TAG_TCP:
+                _serve_tcp(w, <int>(tag - TAG_TCP), bits, now_ns)
         if commands_left:
             commands_left = _run_commands(w, now_ns)
         more_waits = engine_exchange(w.engine, now_ns)
+        if w.sweep_ns and w.sweep_ns <= now_ns:
+            _sweep_tcp(w, now_ns)
         next_ns = _poll(w)
+        if w.sweep_ns:
+            next_ns = min(next_ns, w.sweep_ns)
         if w.exchange != NULL:
             # What timers had to ask of other workers.
             exchange_flush(w.exchange, w.number)

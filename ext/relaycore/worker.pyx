@@ -18,6 +18,7 @@ from relaycore.thread cimport (
     thread_join_exchange, threads_live, threads_open_fds, threads_slots_leaked,
 )
 from relaycore.sockaddr cimport parse_address
+from relaycore.tcp cimport tcp_open_fds
 from relaycore.udp cimport UDP_MAX_SOCKETS, UdpSocket, udp_open_fds
 
 cdef extern from *:
@@ -46,6 +47,7 @@ def leaks():
         "workers": threads_live(),
         "slots": threads_slots_leaked(),
         "fds": threads_open_fds() + mailbox_open_fds() + udp_open_fds() + exchange_open_fds(),
+        "connections": tcp_open_fds(),
     }
 
 

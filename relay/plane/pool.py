@@ -51,6 +51,7 @@ def slots_lost() -> int:
 class _Transport:
     feed: Feed
     group: Hashable | None
+    ufrags: list[str]
     receivers: set[int] = dataclasses.field(default_factory=set)
     egresses: set[int] = dataclasses.field(default_factory=set)
 
@@ -87,6 +88,7 @@ class Plane:
         self._exchange = WorkerExchange(workers) if workers > 1 else None
         self._listen = tuple(listen)
         self._transports: dict[int, _Transport] = {}
+        self._by_ufrag: dict[str, int] = {}
         self._receivers: dict[int, _Receiver] = {}
         self._egresses: dict[int, tuple[int, int]] = {}
         self.journal = Journal(self._receivers, self._egresses)
@@ -147,7 +149,9 @@ class Plane:
         if is_debug():
             kept = after["slots"] - before["slots"], after["fds"] - before["fds"] + closed
             assert kept == (0, 0), f"slots and descriptors kept by stopped workers: {kept}"
+            assert after["connections"] <= before["connections"], "a stopped worker kept a TCP connection"
         self._transports.clear()
+        self._by_ufrag.clear()
         self._receivers.clear()
         self._egresses.clear()
 
@@ -199,7 +203,8 @@ class Plane:
         self._need_running("add_transport")
         feed, number = self._feeds[self._placement.place(group)], next(self._ids)
         feed.transports[number] = listener
-        self._transports[number] = _Transport(feed, group)
+        self._transports[number] = _Transport(feed, group, [ufrag])
+        self._by_ufrag[ufrag] = number
         try:
             await feed.call(feed.worker.add_transport, number, ufrag, password, bits_per_s)
         except BaseException as error:
@@ -209,8 +214,25 @@ class Plane:
         return number
 
     async def restart_ice(self, transport: int, ufrag: str, password: str) -> None:
+        known = self._transport(transport)
+        # The former one still counts until a check with the new one comes.
+        for former in known.ufrags[:-1]:
+            self._by_ufrag.pop(former, None)
+        known.ufrags = [known.ufrags[-1], ufrag]
+        self._by_ufrag[ufrag] = transport
+        await known.feed.call(known.feed.worker.set_ice, transport, ufrag, password)
+
+    def transport_of(self, ufrag: str) -> int | None:
+        """Return the transport that answers checks under a ufrag."""
+        return self._by_ufrag.get(ufrag)
+
+    async def adopt_tcp(self, transport: int, fd: int, remote: tuple[str, int], first: bytes) -> None:
+        """Have the worker of a transport serve a TCP connection (RFC 6544), of which `first` was read already.
+
+        The worker makes a descriptor of its own of `fd`.   Errors: PlaneError when it has no place for one more.
+        """
         feed = self._transport(transport).feed
-        await feed.call(feed.worker.set_ice, transport, ufrag, password)
+        await feed.call(feed.worker.add_tcp, fd, *remote, first)
 
     async def set_extensions(self, transport: int, id_by_uri: Mapping[str, int]) -> None:
         """Set the header extensions negotiated on a transport; unknown URIs are ignored."""
@@ -411,6 +433,8 @@ class Plane:
         for egress in list(transport.egresses):
             self._forget_egress(egress)
         transport.feed.transports.pop(number, None)
+        for ufrag in transport.ufrags:
+            self._by_ufrag.pop(ufrag, None)
         self._placement.leave(transport.group, transport.feed.index)
         self.journal.unfollow(number)
         del self._transports[number]

@@ -210,17 +210,24 @@ def transport_attributes(
         Attribute("mid", mid),
     ]
     if with_candidates:
-        lines += _candidate_attributes(local.candidates)
+        lines += _candidate_attributes(local.candidates, local.tcp_candidates)
         lines.append(Attribute("end-of-candidates"))
     return tuple(lines)
 
 
-def _candidate_attributes(candidates: Sequence[tuple[str, int]]) -> list[Attribute]:
-    # RFC 8445 §5.1.2: type preference 126 for host, component 1; earlier addresses are preferred.
+def _candidate_attributes(
+    candidates: Sequence[tuple[str, int]], tcp_candidates: Sequence[tuple[str, int]]
+) -> list[Attribute]:
+    # RFC 8445 §5.1.2: type preference 126 for host, component 1; earlier addresses are preferred. TCP comes after
+    # all UDP: 90 as libwebrtc has it; passive is direction preference 2 (RFC 6544 §4.2).
     lines = []
     for place, (ip, port) in enumerate(candidates):
         priority = (126 << 24) | ((65_535 - place) << 8) | 255
         value = f"{place + 1} 1 udp {priority} {ipaddress.ip_address(ip)} {port} typ host"
+        lines.append(Attribute("candidate", value))
+    for place, (ip, port) in enumerate(tcp_candidates, len(lines)):
+        priority = (90 << 24) | ((2 << 13 | 8_191 - place) << 8) | 255
+        value = f"{place + 1} 1 tcp {priority} {ipaddress.ip_address(ip)} {port} typ host tcptype passive"
         lines.append(Attribute("candidate", value))
     return lines
 

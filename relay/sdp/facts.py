@@ -41,7 +41,8 @@ class Codec:
 
 @dataclass(frozen=True, slots=True)
 class LocalTransport:
-    """Our end of a transport as it is written into SDP. `candidates` are UDP host addresses, best first.
+    """Our end of a transport as it is written into SDP. `candidates` are UDP host addresses, `tcp_candidates` passive TCP
+    ones (RFC 6544), best first.
 
     `fingerprint` is the algorithm and the colon-separated digest, such as `sha-256 AB:CD…`.
     """
@@ -52,6 +53,7 @@ class LocalTransport:
     candidates: tuple[tuple[str, int], ...]
     ice_lite: bool = True
     max_message_bytes: int = 65_536
+    tcp_candidates: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

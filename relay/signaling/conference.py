@@ -83,6 +83,8 @@ class Conference:
         self.tiers = tiers
         self.refusals = refusals
         self.certificate = Certificate.generate()
+        # Of the ICE-TCP port, once it is open.
+        self.tcp_candidates: tuple[tuple[str, int], ...] = ()
         self.codecs = CodecPolicy()
         self.pool = handshake_pool()
         self.tasks = Tasks()
@@ -240,6 +242,7 @@ class Conference:
             fingerprint=self.certificate.fingerprint,
             candidates=tuple((address.advertised_ip, address.port) for address in self.plane.candidates(driver.id)),
             max_message_bytes=self.limits.data_message_bytes,
+            tcp_candidates=self.tcp_candidates,
         )
 
     def counts(self) -> Counts:

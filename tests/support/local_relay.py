@@ -38,6 +38,7 @@ def settings(**limits: int) -> Config:
             "server.bind_ip": ("127.0.0.1", "a test"),
             "server.http_port": (0, "a test"),
             "media.udp_port": (0, "a test"),
+            "media.tcp_port": (0, "a test"),
             "media.bind_ips": (("127.0.0.1",), "a test"),
         },
         dev=True,

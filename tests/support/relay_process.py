@@ -145,7 +145,7 @@ async def relay_process(
     """Start a relay and end it. `core` names the build of the data plane: ext, build/debug or build/asan; `command` is what
     Python is to run in place of the relay's own `-m relay serve`, for controls; `output` is a descriptor to write to in place
     of the log that is kept. `holds_socket`: the port is open all the time, as a service manager keeps it over restarts."""
-    port, udp_port = free_port(), free_port()
+    port, udp_port, tcp_port = free_port(), free_port(), free_port()
     with tempfile.NamedTemporaryFile(prefix="veil-relay-", suffix=".log", delete=False) as log:
         path = Path(log.name)
 
@@ -169,6 +169,7 @@ async def relay_process(
                     "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / core}",
                     "VEIL_SERVER_HTTP_PORT": str(port),
                     "VEIL_MEDIA_UDP_PORT": str(udp_port),
+                    "VEIL_MEDIA_TCP_PORT": str(tcp_port),
                     "VEIL_LOG_LEVEL": "debug",
                     **(environ or {}),
                 },

@@ -1,0 +1,1 @@
+"""Nothing of this module is visible from Python: it works on the engine's own tables (see engine.pyi)."""
