@@ -76,6 +76,7 @@ ctypedef struct Counters:
     uint64_t tcp_opened            # ICE-TCP connections that a worker took over
     uint64_t tcp_closed
     uint64_t tcp_dropped           # packets that a connection was too slow for
+    uint64_t red_stripped          # packets whose primary block alone went to a subscriber
     uint64_t by_error[32]          # index = -code, reason of every dropped datagram
     uint64_t stage_ticks[6]        # by stages.STAGE_*, of sampled turns
     uint64_t stage_packets[6]

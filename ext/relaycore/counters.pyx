@@ -20,6 +20,7 @@ SCALARS = (
     "cache_hits", "cache_bytes", "cache_incomplete", "cache_outgrown", "cache_aborted",
     "probes", "probe_bytes",
     "tcp_opened", "tcp_closed", "tcp_dropped",
+    "red_stripped",
 )
 
 # The struct is read as an array of 64-bit words: names and fields must agree in number.

@@ -27,7 +27,7 @@ from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop, slot_h
 from relaycore.srtp cimport SRTP_MAX_OVERHEAD, SRTP_WINDOW, srtp_prefetch
 from relaycore.stages cimport STAGE_ROUTE, stage_begin, stage_end
 from relaycore.timeline cimport timeline_offset, timeline_switch
-from relaycore.views cimport CODEC_AV1, rewrite_picture
+from relaycore.views cimport CODEC_AV1, CODEC_OPUS, rewrite_picture
 
 cdef extern from *:
     """
@@ -237,6 +237,7 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     cdef uint32_t out_ts
     cdef uint16_t picture_offset
     cdef uint8_t top = LAYERS_ALL
+    cdef int32_t skipped = 0
     if s == NULL or s.ssrc != f.rtp.ssrc or r.is_stopped:
         return
     if _starts(f):
@@ -254,6 +255,10 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
         _switch(e, g, s, slot, f, now_ns)
     picture_offset = g.projection.picture_offset
     codec = _codec_of(g, f.codec)
+    if codec == NULL and f.red_bytes:
+        codec = _codec_of(g, CODEC_OPUS)
+        skipped = f.red_bytes
+        e.counters.red_stripped += codec != NULL
     if codec == NULL:
         projection_drop(&g.projection, f.ext_seq)
         return
@@ -279,8 +284,8 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
         return
     out_ts = projection_ts(&g.projection, f.rtp.rtp_ts)
     item.source = slot
-    item.payload = slot.data + f.rtp.payload_offset
-    item.payload_bytes = f.rtp.payload_bytes
+    item.payload = slot.data + f.rtp.payload_offset + skipped
+    item.payload_bytes = f.rtp.payload_bytes - skipped
     item.out_seq = out_seq
     if f.view.picture_id_bytes or f.view.tl0_bytes:
         # The clear packet is ours alone and every subscriber writes its own numbers, so it is patched in place.

@@ -29,6 +29,7 @@ from relaycore.nack cimport NackTracker, nack_received
 from relaycore.overload cimport SHED_ALL, SHED_NOT, shed_judge
 from relaycore.playout cimport gauge_loss
 from relaycore.police cimport police_admits, police_admits_reserved
+from relaycore.red cimport red_read
 from relaycore.reports cimport (
     TWCC_INTERVAL_MS, count_error, expedite_report, receive_rtcp, tell_encoding, tell_layers, update_reception,
 )
@@ -46,7 +47,7 @@ from relaycore.stun cimport SockAddr
 from relaycore.timeline cimport timeline_note
 from relaycore.twcc cimport TwccRecorder, twcc_record
 from relaycore.units cimport ms
-from relaycore.views cimport DdStructure, view_packet
+from relaycore.views cimport CODEC_RED, DdStructure, view_packet
 
 
 cdef enum:
@@ -349,6 +350,9 @@ cdef int _read_media(Receiver* r, RtpStream* s, Slot* slot, PacketFacts* f) noex
         return E_FORMAT
     s.codec = codec.codec
     f.codec = codec.codec
+    f.red_bytes = 0
+    if codec.codec == CODEC_RED:
+        return red_read(r, slot, f)
     return _view(s, f, slot.data + f.rtp.payload_offset) if r.spec.is_video else E_OK
 
 

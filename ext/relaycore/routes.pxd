@@ -54,6 +54,7 @@ ctypedef struct PacketFacts:
     int64_t ext_seq                # SRTP index of the source
     int32_t encoding
     uint8_t codec
+    uint16_t red_bytes             # of clear RED: what stands in front of its primary block, which is Opus; else 0
 
 ctypedef struct RtpStream:
     uint32_t ssrc

@@ -78,7 +78,7 @@ class SctpParameters:
 class TrackOptions:
     """What the answer asks of one published track.
 
-    `red` has to be off for an encrypted publication: a relay must not combine frames it cannot read. `codecs` narrows
+    `red` has to be off for an encrypted publication: a relay cannot take apart what it cannot read. `codecs` narrows
     the policy by name for this track alone and keeps the client's order, but for `preferred`, which comes first.
     """
 

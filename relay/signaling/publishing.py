@@ -217,7 +217,7 @@ class PublisherSide:
         return self.driver
 
     def _options(self, summary: OfferSummary) -> dict[str, TrackOptions]:
-        """Red stays off: not every subscriber understands it, and the relay does not take it apart."""
+        """RED is for clear calls alone: of an encrypted one nobody could take it apart who does not know it."""
         hall = self._session.hall
         # A track that is announced behind its m-line comes in the room's frames all the same.
         frames = hall.room.terms.frames if hall is not None else CLEAR
@@ -231,6 +231,7 @@ class PublisherSide:
                 options[mid] = TrackOptions(
                     stereo=publication.stereo,
                     dtx=not publication.disable_dtx,
+                    red=frames == publication.frames == CLEAR and not publication.disable_red,
                     codecs=publication.possible_codecs,
                     preferred=publication.preferred_codec,
                 )
@@ -305,7 +306,8 @@ class PublisherSide:
                 continue
             if carried.is_stopped or self.carried.get(mid) is not carried or self._session.is_over:
                 continue
-            mime_type = carried.media.codecs[0].mime_type
+            # RED is how Opus comes, not what it is.
+            mime_type = next(codec for codec in carried.media.codecs if codec.name != "red").mime_type
             log.info(
                 "published",
                 participant=self._session.sid,

@@ -5,7 +5,7 @@ Each takes any bytes and returns; an exception is a finding. `WireError` is the 
 
 import struct
 
-from relaycore import av1, h264, vp8, vp9
+from relaycore import av1, h264, red, vp8, vp9
 from relaycore.depdesc import DescriptorReader
 from relaycore.errs import WireError
 from relaycore.srtp import SrtpSession
@@ -49,6 +49,22 @@ def fuzz_h264(data: bytes) -> None:
 def fuzz_av1(data: bytes) -> None:
     """AV1 aggregation headers."""
     _codec(av1.parse, data)
+
+
+def fuzz_red(data: bytes) -> None:
+    """Redundant audio: the primary block."""
+    try:
+        at, payload_type = red.parse(data)
+    except WireError:
+        return
+    assert 1 <= at < len(data) and payload_type < 128
+    # Longer by the primary's own bytes changes nothing, and a byte less than it needs is too short.
+    assert red.parse(data + b"x") == (at, payload_type)
+    try:
+        red.parse(data[:at])
+    except WireError:
+        return
+    raise AssertionError("a primary block of no bytes")
 
 
 def _pieces(data: bytes) -> list[bytes]:

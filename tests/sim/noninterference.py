@@ -37,7 +37,7 @@ from tests.sim.schedule import (
     Subscriber,
     replay,
 )
-from tests.sim.senders import PLAYOUT, VIDEO, Sent
+from tests.sim.senders import PLAYOUT, RED_HEADER_BYTES, VIDEO, Sent
 from tests.support.payload_views import Range, descriptor_bytes, header_view, replace_outside
 from tests.support.peer import header_bytes
 
@@ -73,7 +73,8 @@ class Substitution:
 
     def kept(self, sent: Sent, payload: bytes) -> list[Range]:
         spares = self.what == "outside" or (self.spares_some and self.rng.getrandbits(1))
-        return header_view(sent.codec, payload) + (sent.marks if spares else [])
+        headers = [(0, RED_HEADER_BYTES)] if sent.primary_at else header_view(sent.codec, payload)
+        return headers + (sent.marks if spares else [])
 
     def __call__(self, sent: Sent) -> bytes:
         begin = sent.payload_at + sent.osn_bytes
@@ -81,6 +82,8 @@ class Substitution:
         other = replace_outside(payload, self._other(len(payload)), self.kept(sent, payload))
         at = descriptor_bytes(sent.codec, payload)
         self.pairs.setdefault(payload[at:], set()).add(other[at:])
+        if sent.primary_at:
+            self.pairs.setdefault(payload[sent.primary_at :], set()).add(other[sent.primary_at :])
         padding = self._other(sent.padding - 1) + sent.packet[-1:] if sent.padding else b""
         return sent.packet[:begin] + other + padding
 
@@ -241,6 +244,7 @@ class Shares(Counter):
             "rtx up": "rtx_recovered", "rtx down": "rtx_sent", "nack up": "nacks_sent", "nack down": "nacks_received",
             "two workers": "exported", "levelling": "levelling_bytes", "padding": "padding_dropped", "twcc up": "feedback_sent",
             "twcc down": "transport_feedback_received", "keyframe asked": "keyframe_requests_sent", "cache": "cache_hits",
+            "red stripped": "red_stripped",
         }  # fmt: skip
         found = {name: any_of(counter) for name, counter in counted.items()}
         found |= {

@@ -244,7 +244,9 @@ class Call:
                 s.peer,
                 {uri: n for uri, n in URIS.items() if n not in left_out and (i or n != TWCC)},
             )
-            s.codecs = {number - 60 + 2 * i: name for name, number in VIDEO.items()} | {120: "opus", 121: "red"}
+            s.codecs = {number - 60 + 2 * i: name for name, number in VIDEO.items()} | {120: "opus"}
+            if i != 1:
+                s.codecs[121] = "red"
         for s in self.subscribers[:-1]:
             self._subscribe(s)
         self._check()

@@ -29,6 +29,7 @@ URIS = {
 }
 VIDEO = {"vp8": 96, "vp9": 98, "h264": 102, "av1": 104}  # payload types; RTX one above
 AUDIO = {"red": 63, "opus": 111}
+RED_HEADER_BYTES = 5  # in front of the blocks, where there is one redundant block
 RIDS = ("q", "h", "f")
 MASK = 0xFFFFFFFF
 
@@ -117,6 +118,7 @@ class Sent:
     marks: list[Range] = field(default_factory=list)
     osn_bytes: int = 0  # of a retransmission: the number in front of the payload
     padding: int = 0
+    primary_at: int = 0  # of clear RED: how far in the payload its primary block stands
 
 
 @dataclass
@@ -149,6 +151,7 @@ class Sender:
     ctr: int = 0
     frame_number: int = 0
     twcc: int = 0
+    former_voice: bytes = b""
     encodings: list[Encoding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -346,9 +349,16 @@ class Sender:
         payload = self._bodies(encoding, ts, 1, size, False)[0]
         # What would be too long with what came before goes out alone.
         codec = "opus" if size > 80 else self.codec
+        primary_at, voice = 0, payload
+        if codec == "red" and self.frame_format == "clear":
+            # RFC 2198: one redundant block, 20 ms older. What is encrypted has no such shape.
+            primary_at = RED_HEADER_BYTES + len(self.former_voice)
+            head = struct.pack("!BBHB", 0x80 | AUDIO["opus"], 960 >> 6, (960 & 63) << 10 | len(self.former_voice), AUDIO["opus"])
+            payload = head + self.former_voice + voice
+        self.former_voice = voice[:80]
         packet, at = self._packet(encoding, ts, encoding.packets == 0, payload, elements, payload_type=AUDIO[codec])
         encoding.packets += 1
-        return Sent(packet, at, codec, mark_views(codec, self.frame_format, [payload])[0])
+        return Sent(packet, at, codec, mark_views(codec, self.frame_format, [payload])[0], primary_at=primary_at)
 
     def retransmission(self, encoding: Encoding, seq: int) -> Sent | None:
         """RFC 4588: the number it had, then the payload it had."""

@@ -52,8 +52,8 @@ PEEKS = {
     ),
     "a length in the payload's last byte": (
         "forward",
-        "item.payload_bytes = f.rtp.payload_bytes\n",
-        "item.payload_bytes = f.rtp.payload_bytes - (f.rtp.payload_bytes > 1 and item.payload[f.rtp.payload_bytes - 1] == 0)\n",
+        "item.payload_bytes = f.rtp.payload_bytes - skipped\n",
+        "item.payload_bytes = f.rtp.payload_bytes - skipped - (f.rtp.payload_bytes > 1 and item.payload[f.rtp.payload_bytes - 1] == 0)\n",
     ),
     "a mark that decides about more than the stop": (
         "fanout",
@@ -95,6 +95,7 @@ def test_what_a_payload_holds_decides_nothing(what):
         "padding",
         "shed",
         "keyframe asked",
+        "red stripped",
         "opaque",
     ):
         assert shares.share(name) > 0.02, shares

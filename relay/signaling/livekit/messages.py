@@ -23,7 +23,7 @@ from relay.signaling.turn import IceServer
 SERVER_VERSION = "1.13.0"
 SERVER_PROTOCOL = 17
 DEBUG_INFO = "veil"
-# As clients write them. RED is not taken from clients so far, but all that know it offer it.
+# As clients write them. RED is taken in clear calls alone; who encrypts does not send it.
 _MIMES = {"vp8": "video/VP8", "h264": "video/H264", "vp9": "video/VP9", "av1": "video/AV1"}
 _AUDIO_MIMES = ("audio/opus", "audio/red")
 MAX_LAYERS = 8
