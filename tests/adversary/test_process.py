@@ -143,7 +143,7 @@ async def test_sigterm_gives_everything_back_with_sdk_clients_in_a_call(core: st
         code, seconds = await stop_timed(relay)
         log = relay.log_text()
         for client in (ana, bo):
-            await learn(client, "reconnecting", "")
+            await learn(client, "reconnecting", "", "")
     assert code == 0, log[-3000:]
     assert seconds < CALL_STOP_S
     assert kept(log) == NOTHING, log[-2500:]
