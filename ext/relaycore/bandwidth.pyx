@@ -12,6 +12,7 @@ from relaycore.departures cimport (
 )
 from relaycore.estimator cimport (
     USAGE_OVER, estimator_arrived, estimator_bps, estimator_conclude, estimator_init, estimator_missing, estimator_probed,
+    estimator_standing_ns,
 )
 from relaycore.mailbox cimport EV_ESTIMATE, Event
 from relaycore.probe cimport (
@@ -32,13 +33,21 @@ cdef enum:
     FIRST_MS = 400                 # of feedback before the first estimate is told
     RISE_PACE_MS = 100             # between tellings of a higher one
     RTT_SMOOTHING = 16
+    DRAIN_MS = 50
+    LARGE_FROM_BPS = 2000000       # of a cluster: five packets of full size are 20 ms
     PROBE_BURST = 32               # packets at a time
     PROBE_REACH = 16               # of what was sent last, these are sent again
 
+cdef double DRAINING = 0.8
 cdef double TELL_FALL = 0.97
 cdef double TELL_RISE = 1.05
 # Who sends less than that share of the estimate is limited by what there is to send.
 cdef double LIMITED = 0.8
+
+
+cdef inline uint64_t _bytes_of(const Transport* t) noexcept nogil:
+    """Return what was sent over the path, with headers."""
+    return t.bytes_sent + IP_UDP_BYTES * t.packets_sent
 
 
 cdef Bandwidth* _bandwidth_of(Transport* t, int64_t now_ns) noexcept nogil:
@@ -54,7 +63,7 @@ cdef Bandwidth* _bandwidth_of(Transport* t, int64_t now_ns) noexcept nogil:
         free(b)
         return NULL
     estimator_init(&b.estimator, START_BPS, MOST_BPS)
-    b.bytes_before = t.bytes_sent
+    b.bytes_before = _bytes_of(t)
     b.bytes_before_ns = now_ns
     t.bandwidth = b
     return b
@@ -76,8 +85,16 @@ cdef uint64_t bandwidth_bps(const Transport* t) noexcept nogil:
 
 cdef void bandwidth_departed(Engine* e, Transport* t, uint16_t number, int64_t size_bytes, int64_t now_ns) noexcept nogil:
     cdef Bandwidth* b = _bandwidth_of(t, now_ns)
-    if b != NULL:
-        departures_note(b.departures, number, size_bytes + IP_UDP_BYTES, b.sending_cluster, now_ns)
+    cdef uint8_t cluster = 0
+    if b == NULL:
+        return
+    size_bytes += IP_UDP_BYTES
+    b.noted_bytes += <uint64_t>size_bytes
+    # Whatever leaves while a cluster does is part of it.
+    if b.probe.begin_ns and b.probe.end_ns == 0:
+        cluster = b.probe.cluster
+        probe_sent(&b.probe, size_bytes, now_ns)
+    departures_note(b.departures, number, size_bytes, cluster, now_ns)
 
 
 cdef void _tell(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
@@ -86,6 +103,8 @@ cdef void _tell(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     cdef double bps = <double>bandwidth_bps(t)
     cdef Event event
     t.pacer.rate_bps = <uint64_t>bps
+    # A queue drains sooner without repairs that come too late anyway.
+    t.pacer.repair_bps = <uint64_t>(DRAINING * bps) if estimator_standing_ns(&b.estimator) > ms(DRAIN_MS) else 0
     if b.told_bps > 0.0:
         if TELL_FALL * b.told_bps < bps < TELL_RISE * b.told_bps:
             return
@@ -113,10 +132,15 @@ cdef void _plan(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
 
 cdef void _measure_sending(Transport* t, int64_t now_ns) noexcept nogil:
     cdef Bandwidth* b = t.bandwidth
+    cdef uint64_t sent = _bytes_of(t)
+    cdef double per_byte
     if now_ns - b.bytes_before_ns < ms(MEASURE_MS):
         return
-    b.sent_bps = <double>(t.bytes_sent - b.bytes_before) * 8e9 / <double>(now_ns - b.bytes_before_ns)
-    b.bytes_before = t.bytes_sent
+    per_byte = 8e9 / <double>(now_ns - b.bytes_before_ns)
+    b.sent_bps = <double>(sent - b.bytes_before) * per_byte
+    b.estimator.beside_bps = max(0.0, b.sent_bps - <double>(b.noted_bytes - b.noted_before) * per_byte)
+    b.bytes_before = sent
+    b.noted_before = b.noted_bytes
     b.bytes_before_ns = now_ns
     b.estimator.is_limited = 1 if b.sent_bps < LIMITED * estimator_bps(&b.estimator) else 0
 
@@ -219,19 +243,19 @@ cdef void _send_probe(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     cdef int i, n
     if g == NULL or not is_sendable(t):
         return
-    b.sending_cluster = b.probe.cluster
     for i in range(PROBE_BURST):
         if due <= 0 or b.probe.end_ns:
             break
-        n = resend_copy(e, t, g, <uint16_t>((g.projection.next_out - 1 - b.probe.sent % PROBE_REACH) & 0xffff), now_ns)
+        n = 0
+        # Small ones where large ones would make the cluster last.
+        if b.probe.rate_bps >= LARGE_FROM_BPS:
+            n = resend_copy(e, t, g, <uint16_t>((g.projection.next_out - 1 - b.probe.sent % PROBE_REACH) & 0xffff), now_ns)
         if n <= 0:
             n = resend_padding(e, t, g, now_ns)
         if n <= 0:
             break
-        probe_sent(&b.probe, n + IP_UDP_BYTES, now_ns)
         e.counters.probe_bytes += <uint64_t>n
         due -= n + IP_UDP_BYTES
-    b.sending_cluster = 0
 
 
 cdef void bandwidth_run(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:

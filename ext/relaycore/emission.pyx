@@ -1,7 +1,7 @@
 """Header, levelling, protection; the contract stands in emission.pxd."""
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.string cimport memset
-from relaycore.bandwidth cimport bandwidth_departed
+from relaycore.bandwidth cimport IP_UDP_BYTES, bandwidth_departed
 from relaycore.be cimport put_u16, put_u24
 from relaycore.capture cimport CAPTURE_SENT, capture_rtp
 from relaycore.hdrext cimport (
@@ -149,5 +149,5 @@ cdef void run_add(Engine* e, Run* run, Transport* t, Egress* g, uint32_t out_ts,
                            run.now_ns)
     slot_hold(item.source)
     run.items[run.count] = item[0]
-    pacer_pay_media(&t.pacer, item.header_bytes + item.payload_bytes, run.now_ns)
+    pacer_pay_media(&t.pacer, item.header_bytes + item.payload_bytes + TAG_BYTES + IP_UDP_BYTES, run.now_ns)
     run.count += 1

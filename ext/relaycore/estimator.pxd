@@ -22,6 +22,15 @@ ctypedef struct Arrivals:          # what arrived in the last half second, by ar
     int64_t first_bucket           # since the estimator began
     uint8_t started
 
+ctypedef struct DelayFloor:        # least one-way delays, on an offset of their own; each the least of two spans that follow each other
+    int64_t recent_ns              # of about the last tenth of a second
+    int64_t recent_before_ns
+    int64_t recent_begin_ns
+    int64_t base_ns                # of about the last twenty seconds: the path without a queue
+    int64_t base_before_ns
+    int64_t base_begin_ns
+    uint8_t started
+
 ctypedef struct PacketGroup:       # packets that left within one burst
     int64_t first_sent_ns
     int64_t last_sent_ns
@@ -76,9 +85,12 @@ ctypedef struct Estimator:         # estimator_init before anything else
     int64_t rtt_ns
     uint8_t holds                  # the queue of the last overuse may still be there
     uint8_t is_limited             # the sender had less to send than it was allowed
-    double acked_bps               # what arrived lately; 0 unknown
+    double acked_bps               # what arrived lately, with what is not reported; 0 unknown
+    double beside_bps              # sent without numbers: sound, RTCP
+    int64_t begun_ns               # first conclusion
     double loss_share              # of what was reported in the last second
     Arrivals arrivals
+    DelayFloor floor
     Trend trend
     LossModel loss
 
@@ -90,6 +102,8 @@ cdef void estimator_missing(Estimator* x, int64_t sent_ns, int64_t size_bytes) n
 cdef void estimator_conclude(Estimator* x, int64_t now_ns) noexcept nogil
 # A probe measured that much: the path carries it.
 cdef void estimator_probed(Estimator* x, double measured_bps, int64_t now_ns) noexcept nogil
+# How long a packet waits at least that arrives now.
+cdef int64_t estimator_standing_ns(const Estimator* x) noexcept nogil
 # What may be sent: bits per second of datagrams with their headers.
 cdef double estimator_bps(const Estimator* x) noexcept nogil
 # What arrived in the last `span_ms` (20 to 500) before the newest arrival; 0 unknown.

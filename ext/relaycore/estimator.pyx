@@ -14,7 +14,7 @@ cdef enum:
     BURST_MS = 5                   # what leaves within it is one group
     BUCKET_MS = 20
     ACKED_MS = 500                 # over which what arrived is measured; at a fall the present counts:
-    ACKED_SHORT_MS = 180
+    ACKED_SHORT_MS = 100
     MOST_DELTAS = 60
     OVER_MS = 10                   # that long over the threshold is overuse
     RESET_MS = 3000                # a pause, or a clock that jumped
@@ -22,6 +22,12 @@ cdef enum:
     PERIOD_LEAST = 20              # packets
     RESPONSE_MS = 100              # that an estimator takes, beside the round trip (section 5.5)
     RTT_UNKNOWN_MS = 100
+    RECENT_MS = 60                 # two of these: frames of a few images, between which a queue that only bursts make is empty
+    BASE_MS = 10000                # clocks drift a few ms in two of these
+    STANDING_MS = 10               # a queue that never is shorter than this, and half a packet, stands
+    STEADY_MS = 5000               # after a fall; a queue of 300 ms takes two seconds to drain
+    START_MS = 500                 # for so long what arrives is believed at once
+    MEASURED_PACKETS = 8           # that a fall is measured by, at least
 
 cdef double SMOOTHING = 0.9
 cdef double GAIN = 4.0
@@ -34,6 +40,8 @@ cdef double THRESHOLD_MOST_MS = 600.0
 cdef double THRESHOLD_JUMP_MS = 15.0
 cdef double BACK_OFF = 0.87
 cdef double GROWTH = 1.08          # a second, while the capacity is not known
+cdef double NEAR_LEAST = 0.04      # a second, while it is
+cdef double NEAR_MOST = 0.06
 cdef double LEAST_BPS = 30000.0
 cdef double PACKET_BITS = 9600.0
 # Loss below this is nobody's fault: no path is lowered for it.
@@ -68,6 +76,40 @@ cdef double arrivals_bps(const Arrivals* a, int span_ms) noexcept nogil:
     for i in range(a.bucket - count, a.bucket):
         total += a.bytes[i % RATE_BUCKETS]
     return <double>total * 8000.0 / <double>(count * BUCKET_MS)
+
+
+# --- queue ---------------------------------------------------------------------------------------------------------
+
+cdef void _note_delay(DelayFloor* f, int64_t delay_ns, int64_t arrival_ns) noexcept nogil:
+    if not f.started or arrival_ns - f.recent_begin_ns > ms(RESET_MS) or arrival_ns < f.base_begin_ns:
+        # After a pause the recent past is this packet's; what the path is without a queue stays known.
+        if not f.started or arrival_ns < f.base_begin_ns:
+            f.base_ns = delay_ns
+            f.base_before_ns = delay_ns
+            f.base_begin_ns = arrival_ns
+        f.recent_ns = delay_ns
+        f.recent_before_ns = delay_ns
+        f.recent_begin_ns = arrival_ns
+        f.started = 1
+    if arrival_ns - f.recent_begin_ns > ms(RECENT_MS):
+        f.recent_before_ns = f.recent_ns
+        f.recent_ns = delay_ns
+        f.recent_begin_ns = arrival_ns
+    if arrival_ns - f.base_begin_ns > ms(BASE_MS):
+        f.base_before_ns = f.base_ns
+        f.base_ns = delay_ns
+        f.base_begin_ns = arrival_ns
+    f.recent_ns = min(f.recent_ns, delay_ns)
+    f.base_ns = min(f.base_ns, delay_ns)
+
+
+cdef int64_t estimator_standing_ns(const Estimator* x) noexcept nogil:
+    return min(x.floor.recent_ns, x.floor.recent_before_ns) - min(x.floor.base_ns, x.floor.base_before_ns)
+
+
+cdef bint _stands(const Estimator* x) noexcept nogil:
+    """Whether there is a queue that does not empty between bursts."""
+    return <double>estimator_standing_ns(x) > <double>ms(STANDING_MS) + PACKET_BITS / 2.0 * 1e9 / x.delay_bps
 
 
 # --- delay ----------------------------------------------------------------------------------------------------------
@@ -224,7 +266,7 @@ cdef void _close_period(Estimator* x) noexcept nogil:
     cdef int32_t i, recent
     p.sent = l.sent
     p.lost = l.lost
-    p.rate_bps = max(<double>l.bytes * 8e9 / <double>max(l.end_ns - l.begin_ns, ms(BURST_MS)), LEAST_BPS)
+    p.rate_bps = max(<double>l.bytes * 8e9 / <double>max(l.end_ns - l.begin_ns, ms(BURST_MS)) + x.beside_bps, LEAST_BPS)
     if l.count == LOSS_PERIODS:
         l.place = <int32_t>((l.place + 1) % LOSS_PERIODS)
     else:
@@ -283,6 +325,7 @@ cdef void estimator_init(Estimator* x, double start_bps, double most_bps) noexce
 
 cdef void estimator_arrived(Estimator* x, int64_t sent_ns, int64_t arrival_ns, int64_t size_bytes) noexcept nogil:
     _count_arrival(&x.arrivals, arrival_ns, size_bytes)
+    _note_delay(&x.floor, arrival_ns - sent_ns, arrival_ns)
     _add_packet(&x.trend, sent_ns, arrival_ns)
     _count_loss(x, sent_ns, size_bytes, False)
 
@@ -308,10 +351,10 @@ cdef bint _is_near_link(const Estimator* x, double bps) noexcept nogil:
 
 
 cdef void _fall(Estimator* x, int64_t now_ns) noexcept nogil:
-    cdef double measured = arrivals_bps(&x.arrivals, ACKED_SHORT_MS)
+    cdef double span_ms = min(max(MEASURED_PACKETS * PACKET_BITS * 1000.0 / x.delay_bps, <double>ACKED_SHORT_MS), <double>ACKED_MS)
+    cdef double measured = arrivals_bps(&x.arrivals, <int>span_ms)
     cdef double lower
-    if measured <= 0.0:
-        measured = x.delay_bps
+    measured = measured + x.beside_bps if measured > 0.0 else x.delay_bps
     if x.link_mean_bps > 0.0 and not _is_near_link(x, measured):
         # The path has changed: what was known of it is worth nothing.
         x.link_mean_bps = 0.0
@@ -337,8 +380,8 @@ cdef void _rise(Estimator* x, int64_t now_ns) noexcept nogil:
     if x.link_mean_bps > 0.0 and x.acked_bps > x.link_mean_bps * (1.0 + 3.0 * x.link_deviation):
         x.link_mean_bps = 0.0
     if _is_near_link(x, x.delay_bps):
-        # A packet more per response, and no slower than a fiftieth a second: the way back up from a fall is short.
-        risen += max(PACKET_BITS / response_s, 0.04 * x.delay_bps) * elapsed_s
+        # A packet more per response, within bounds: the way back up from a fall is short.
+        risen += min(max(PACKET_BITS / response_s, NEAR_LEAST * x.delay_bps), NEAR_MOST * x.delay_bps) * elapsed_s
     else:
         risen += (GROWTH - 1.0) * x.delay_bps * elapsed_s
     # Nobody knows more of a path than was tried on it.
@@ -349,14 +392,23 @@ cdef void _rise(Estimator* x, int64_t now_ns) noexcept nogil:
 
 cdef void estimator_conclude(Estimator* x, int64_t now_ns) noexcept nogil:
     x.acked_bps = arrivals_bps(&x.arrivals, ACKED_MS)
+    if x.acked_bps > 0.0:
+        x.acked_bps += x.beside_bps
     if x.changed_ns == 0:
         x.changed_ns = now_ns
-    if x.trend.usage == USAGE_OVER:
+        x.begun_ns = now_ns
+    if now_ns - x.begun_ns < ms(START_MS) and x.fell_ns == 0:
+        x.delay_bps = max(x.delay_bps, x.acked_bps)
+    # What bursts make grow and what empties between them is no overuse.
+    if x.trend.usage == USAGE_OVER and _stands(x):
         # Once per response: what is measured before that is still the queue of the rate before.
         if not x.holds or now_ns - x.fell_ns > x.rtt_ns + ms(RESPONSE_MS):
             _fall(x, now_ns)
     elif x.trend.usage == USAGE_UNDER:
         # The queue drains; only when it is empty does a rise tell anything.
+        x.holds = 0
+    elif now_ns - x.fell_ns < ms(STEADY_MS) and x.fell_ns and _stands(x):
+        # It has to drain first. One that stands for longer is somebody else's: who waited for that would never rise again.
         x.holds = 0
     else:
         x.holds = 0
@@ -365,6 +417,7 @@ cdef void estimator_conclude(Estimator* x, int64_t now_ns) noexcept nogil:
 
 
 cdef void estimator_probed(Estimator* x, double measured_bps, int64_t now_ns) noexcept nogil:
+    measured_bps += x.beside_bps
     if measured_bps > x.delay_bps and x.trend.usage != USAGE_OVER:
         x.delay_bps = min(measured_bps, x.most_bps)
         x.changed_ns = now_ns

@@ -10,6 +10,7 @@ cdef enum:
 
 ctypedef struct Pacer:             # zero-initialise: no estimate, media unpaced
     uint64_t rate_bps              # what the path is believed to carry; 0 = nobody knows
+    uint64_t repair_bps            # what media and repair may take together; 0 = as rate_bps
     int64_t media_paid_ns
     int64_t repair_paid_ns
 

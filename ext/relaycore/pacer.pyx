@@ -1,7 +1,8 @@
 """Budgets of one transport; the contract stands in pacer.pxd.
 
 Media (DESIGN section 4): unpaced while under 2.5 times the estimate over 40 ms, so that a keyframe leaves in a fortieth of a
-second at most, else in quanta of 5 ms. Repair (RTX) always in quanta: it comes on top of a path that has just lost packets.
+second at most, else in quanta of 5 ms. Repair (RTX) always in quanta, and from what media leaves of the estimate: what a full
+queue drops and is sent again on top would keep that queue full.
 """
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
@@ -10,6 +11,9 @@ from relaycore.units cimport ms
 
 cdef enum:
     MEDIA_GAIN_PERCENT = 250
+    # A tenth of the estimate is repair's own, or a path that media fills would get none.
+    MEDIA_SHARE_PERCENT = 90
+    REPAIR_WAITS_MS = 50           # for one burst of media, at most
     # Repair while nobody knows the path: a tenth of 80 Mbit/s, more than a full grid of video loses at 10 %.
     REPAIR_UNKNOWN_BPS = 8000000
 
@@ -23,7 +27,9 @@ cdef inline uint64_t _media_rate(const Pacer* p) noexcept nogil:
 
 
 cdef inline uint64_t _repair_rate(const Pacer* p) noexcept nogil:
-    return p.rate_bps if p.rate_bps else <uint64_t>REPAIR_UNKNOWN_BPS
+    if p.rate_bps == 0:
+        return <uint64_t>REPAIR_UNKNOWN_BPS
+    return p.repair_bps if p.repair_bps else p.rate_bps
 
 
 cdef int64_t pacer_media_due(const Pacer* p, int64_t now_ns) noexcept nogil:
@@ -42,6 +48,10 @@ cdef void pacer_pay_media(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcept
     if p.media_paid_ns < now_ns:
         p.media_paid_ns = now_ns
     p.media_paid_ns += _cost_ns(size_bytes, _media_rate(p))
+    if p.repair_paid_ns < now_ns:
+        p.repair_paid_ns = now_ns
+    if p.repair_paid_ns < now_ns + ms(REPAIR_WAITS_MS):
+        p.repair_paid_ns += _cost_ns(size_bytes, _repair_rate(p)) * MEDIA_SHARE_PERCENT // 100
 
 
 cdef void pacer_pay_repair(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcept nogil:

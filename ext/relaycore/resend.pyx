@@ -5,7 +5,7 @@ identical ciphertext (a GCM key is given away otherwise), and that is not kept. 
 """
 from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.string cimport memset
-from relaycore.bandwidth cimport bandwidth_departed
+from relaycore.bandwidth cimport IP_UDP_BYTES, bandwidth_departed
 from relaycore.be cimport get_u16, put_u16
 from relaycore.capture cimport CAPTURE_SENT, capture_rtp
 from relaycore.emission cimport RTP_P_BIT, write_header
@@ -130,7 +130,7 @@ cdef int _leave(Engine* e, Transport* t, Egress* g, Slot* out, int n, int64_t no
     out.length = <uint16_t>n
     if t.extensions.id_of_kind[EXT_TWCC]:
         bandwidth_departed(e, t, <uint16_t>((t.twcc_next - 1u) & 0xffffu), n, now_ns)
-    pacer_pay_repair(&t.pacer, n, now_ns)
+    pacer_pay_repair(&t.pacer, n + IP_UDP_BYTES, now_ns)
     e.outbox.next_run += 1
     send_slot(e, t, out, e.outbox.next_run)
     return n

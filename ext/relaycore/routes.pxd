@@ -214,13 +214,14 @@ ctypedef struct Bandwidth:         # congestion control towards one subscriber
     int64_t clock_ticks            # newest arrival on the subscriber's clock, unwrapped
     int64_t first_feedback_ns      # 0 = none yet
     int64_t due_ns                 # 0 = nothing waits
-    uint64_t bytes_before          # Transport.bytes_sent, when the sending rate was last measured
+    uint64_t bytes_before          # of all datagrams of the transport, when the sending rate was last measured
+    uint64_t noted_bytes           # of those with numbers
+    uint64_t noted_before
     int64_t bytes_before_ns
     double sent_bps
     double told_bps                # to the control plane; 0 = nothing yet
     int64_t told_ns
     uint64_t remb_bps              # of a receiver that gives no feedback
-    uint8_t sending_cluster        # the packet that leaves is a probe's
 
 ctypedef struct Transport:
     uint32_t id

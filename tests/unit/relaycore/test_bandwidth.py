@@ -93,7 +93,7 @@ def test_a_free_path_is_known_for_what_is_wanted_of_it_within_three_seconds():
     path.run(3)
     assert path.estimates()[-1] > 3_000_000
     snapshot = path.snapshot()
-    assert snapshot["counters"]["probes"] >= 2 and snapshot["transports"]["estimate_bps"].max() == path.estimates()[-1]
+    assert snapshot["counters"]["probes"] >= 1 and snapshot["transports"]["estimate_bps"].max() == path.estimates()[-1]
     probes = path.resent()
     numbers = [struct.unpack_from("!H", packet, 2)[0] for packet in probes]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "RTX has numbers of its own without a hole"
