@@ -12,6 +12,7 @@
 #   make prove-blind  a relay's memory searched for what its encrypted calls hold
 #   make mutants   every rule of wire formats, SRTP and the fail-closed checks taken out in turn, and found missing
 #   make conformance  the oracle over a million generated packets
+#   make bwe       bandwidth plans: narrow, narrowing, lossy and shared paths on virtual time, twenty seeds
 #   make noninterference  ten thousand calls, each run again with its payloads' bytes replaced
 #   make false-stops  a million encrypted frames, of which the relay may take none for clear
 #   make fuzz      long fuzzing (FUZZ_S=600)    make bench    figures against goals
@@ -47,7 +48,7 @@ SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT
 
 .PHONY: run test test-long unit conformance noninterference interop resume lossy adversary prove-blind mutants browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
 .PHONY: bench-alloc bwe-browser
-.PHONY: e2ee-matrix bench-opaque false-stops fuzz-short debug-build asan-build
+.PHONY: bwe e2ee-matrix bench-opaque false-stops fuzz-short debug-build asan-build
 
 run: set-up build
 	@exec $(PY) -m relay serve --dev
@@ -90,6 +91,9 @@ mutants: build/stamps/test build
 
 conformance: build/stamps/test build
 	$(PY) -m tests.sim.conformance $(ARGS)
+
+bwe: build/stamps/test build
+	$(PY) -m tests.sim.bwe_run $(ARGS)
 
 noninterference: build/stamps/test build
 	$(PY) -m tests.sim.noninterference $(ARGS)

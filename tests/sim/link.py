@@ -77,6 +77,10 @@ class Link:
             return due_ns, due_ns
         return (due_ns,)
 
+    def waiting_ns(self, now_ns: int) -> int:
+        """Return how long the next packet would wait for those before it."""
+        return max(0, self._line_free_ns - now_ns)
+
     def send(self, data: bytes, now_ns: int) -> None:
         for due_ns in self.plan(len(data), now_ns):
             self._order += 1
