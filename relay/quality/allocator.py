@@ -35,6 +35,11 @@ MOST_FAILURES = 5
 SETTLE_NS = 2_000_000_000
 # Jitsi's preferred height, and the size of LiveKit's medium layer.
 PREFERRED_LINES = 360
+# Over a path on which no video runs, little is learned about it: the most important one is tried again for a while, ever
+# more rarely.
+RETRY_NS = 3_000_000_000
+TRIAL_NS = 2_500_000_000
+MOST_RETRIES = 4
 _NEVER = -(1 << 62)
 
 
@@ -124,6 +129,9 @@ class Allocator:
     _rose_ns: int = _NEVER
     _failures: int = 0
     _short_since_ns: int | None = None
+    _retry_ns: int | None = None
+    _trial_until_ns: int = _NEVER
+    _trials: int = 0
 
     def allocate(
         self, estimate_bps: float | None, asks: Iterable[Ask], now_ns: int, *, reserved_bps: float = 0
@@ -138,19 +146,24 @@ class Allocator:
             self._rose_ns = _NEVER
         budget_least = self._budget_for_least(ordered, at, budget, now_ns)
         tops = [len(ask.steps) - 1 for ask in ordered]
+        tried = self._tried(ordered, at, now_ns)
+        if tried is not None:
+            budget_least = max(budget_least, ordered[tried].steps[0].bps)
         running = sum(ask.steps[current].bps for ask, current in zip(ordered, at, strict=True) if current >= 0)
         # To begin costs no headroom: whoever is new gets the least of its video if there is any room.
         sure = [
             max(current, 0) if self._seen[ask.key].reason is not Reason.BANDWIDTH else current
             for ask, current in zip(ordered, at, strict=True)
         ]
+        if tried is not None:
+            sure[tried] = max(sure[tried], 0)
         if sum(ask.steps[-1].bps for ask in ordered if ask.steps) * HEADROOM <= budget:
             picks = tops
         else:
             picks = _fill(ordered, sure, tops, budget, budget_least)
         again_ns = None
         if any(pick > current for pick, current in zip(picks, at, strict=True)):
-            tops, again_ns = self._held_back(ordered, at, picks, now_ns)
+            tops, again_ns = self._held_back(ordered, at, picks, now_ns, tried)
             if again_ns is not None:
                 picks = _fill(ordered, sure, tops, budget, budget_least)
         else:
@@ -207,14 +220,35 @@ class Allocator:
             return budget
         return running
 
+    def _tried(self, ordered: Sequence[Ask], at: Sequence[int], now_ns: int) -> int | None:
+        """Return the place of the video that is sent whether the path has room for it or not, for a trial."""
+        first = next((number for number, ask in enumerate(ordered) if ask.steps), None)
+        if first is None or (max(at) >= 0 and now_ns >= self._trial_until_ns):
+            if self._short_since_ns is None:
+                self._trials = 0
+            self._retry_ns = None
+            return None
+        if now_ns < self._trial_until_ns:
+            return first
+        if not any(self._seen[ask.key].reason is Reason.BANDWIDTH for ask in ordered):
+            return None
+        if self._retry_ns is None:
+            self._retry_ns = now_ns + (RETRY_NS << min(self._trials, MOST_RETRIES))
+        if now_ns < self._retry_ns:
+            return None
+        self._trials += 1
+        self._retry_ns = None
+        self._trial_until_ns = now_ns + TRIAL_NS
+        return first
+
     def _held_back(
-        self, ordered: Sequence[Ask], at: Sequence[int], picks: Sequence[int], now_ns: int
+        self, ordered: Sequence[Ask], at: Sequence[int], picks: Sequence[int], now_ns: int, tried: int | None
     ) -> tuple[list[int], int | None]:
         """Return how far everybody may go now, and when the first of those who may not yet will."""
         tops, again_ns = [], None
-        for ask, current, pick in zip(ordered, at, picks, strict=True):
+        for number, (ask, current, pick) in enumerate(zip(ordered, at, picks, strict=True)):
             seen = self._seen[ask.key]
-            if pick <= current:
+            if pick <= current or number == tried:
                 seen.since_ns = None
                 tops.append(len(ask.steps) - 1)
                 continue
@@ -275,9 +309,12 @@ class Allocator:
         if has_changed_places and again_ns is None and rises <= budget:
             # What rose costs no headroom any more: there may be room for another.
             again_ns = now_ns + MOTION_HOLD_NS
+        dues = [again_ns] if again_ns is not None else []
         if self._short_since_ns is not None and spent > budget:
-            due_ns = self._short_since_ns + PAUSE_HOLD_NS
-            again_ns = due_ns if again_ns is None else min(again_ns, due_ns)
+            dues.append(max(self._short_since_ns + PAUSE_HOLD_NS, self._trial_until_ns))
+        if not spent and rises < math.inf:
+            dues.append(self._retry_ns if self._retry_ns is not None else now_ns + RETRY_NS)
+        again_ns = min(dues, default=None)
         return Allocation(
             grants,
             spent_bps=spent,

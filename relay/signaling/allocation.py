@@ -30,6 +30,8 @@ log = get_logger(__name__)
 
 # Rises wait for the next beat: a keyframe serves all who rise by then.
 BEAT_NS = 250_000_000
+# The first estimates are steps on the way up: probes answer within two round trips.
+CLIMB_NS = 600_000_000
 # Costs that changed and still fit are reckoned with once in so long.
 LATER_S = 2.0
 # The data plane hears of another wanted rate when it differs by so much.
@@ -75,6 +77,7 @@ class Division:
         self._is_dirty = False
         self._reserved_bps = UNSEEN_BPS
         self._told_wanted_bps = 0
+        self._begun_ns = 0
         self.estimate_bps: int | None = None
 
     @property
@@ -164,7 +167,13 @@ class Division:
 
     def on_estimate(self, estimate_bps: int) -> None:
         """Take what the path carries now. A fall counts at once, a rise when there is something to be had for it."""
+        if self.estimate_bps is None:
+            self._begun_ns = monotonic_ns()
         self.estimate_bps = estimate_bps
+        if monotonic_ns() - self._begun_ns < CLIMB_NS:
+            if self._later is None:
+                self._later = asyncio.get_running_loop().call_later(CLIMB_NS / 1e9, self._change)
+            return
         last = self._last
         if last is None:
             self._change()
@@ -198,9 +207,11 @@ class Division:
         self._is_dirty = False
         now_ns = monotonic_ns()
         self._cancel_timers()
+        is_climbing = now_ns - self._begun_ns < CLIMB_NS
+        estimate_bps = None if is_climbing else self.estimate_bps
         asks = [share.ask or self._ask(share) for share in self._shares.values()]
         self._reserved_bps = self._sound_bps()
-        last = self._last = self._allocator.allocate(self.estimate_bps, asks, now_ns, reserved_bps=self._reserved_bps)
+        last = self._last = self._allocator.allocate(estimate_bps, asks, now_ns, reserved_bps=self._reserved_bps)
         self._say_what_is_wanted()
         told = []
         for track_sid, share in self._shares.items():

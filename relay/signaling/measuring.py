@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from relay.signaling.conference import Conference
 
 INTERVAL_S = 1.0
+FIRST_INTERVAL_S = 0.25
 # RTP header with extensions and the authentication tag, which a stream's byte count leaves out.
 PACKET_OVERHEAD_BYTES = 40
 # Weight of the newest second: a keyframe is spread over three.
@@ -82,11 +83,12 @@ class Measuring:
         self._egresses_before: Any = None
         self._span_s = INTERVAL_S
         self._sent: dict[int, Sent] | None = None
+        self._has_news = False
 
     async def run(self) -> None:
-        """Measure for ever."""
+        """Measure for ever; more often while something flows whose cost is not known."""
         while True:
-            await asyncio.sleep(INTERVAL_S)
+            await asyncio.sleep(FIRST_INTERVAL_S if self._has_news else INTERVAL_S)
             if not any(hall.sessions for hall in self._conference.halls):
                 continue
             try:
@@ -134,6 +136,7 @@ class Measuring:
             rates[receiver, encoding] = rate
             by_receiver.setdefault(receiver, {})[encoding] = rate
         self._rates, self._of_receiver = rates, by_receiver
+        self._has_news = any(rate.packets and not rate.told_bps for rate in rates.values())
         if changed:
             self._on_changed(changed)
 

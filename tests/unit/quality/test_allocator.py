@@ -167,6 +167,27 @@ def test_paused_videos_come_back_when_there_is_room():
     assert path.steps(330_000, HOLD_NS) == dict.fromkeys("ab", Q)
 
 
+def test_where_nothing_runs_the_most_important_is_tried_again_ever_more_rarely():
+    path = Path(ask("a", priority=Priority.SPEAKER), ask("b"))
+    path.at(3_000_000)
+    path.at(100_000)
+    assert path.last.paused == {"a", "b"}
+    starts, is_on = [], False
+    for _ in range(600):
+        found = path.steps(100_000, 100 * MS)
+        assert found["b"] is None and found["a"] in (None, Q)
+        if found["a"] is Q and not is_on:
+            starts.append(path.now_ns)
+        is_on = found["a"] is Q
+    gaps = [(b - a) // S for a, b in zip(starts, starts[1:], strict=False)]
+    assert starts and gaps == sorted(gaps) and gaps[0] >= 6 and gaps[-1] >= 2 * gaps[0]
+    # What a trial shows is used.
+    while path.steps(100_000, 100 * MS)["a"] is None:
+        pass
+    path.at(800_000)
+    assert path.steps(800_000, HOLD_NS * 40)["a"] is H
+
+
 def test_sound_is_reserved_before_any_video():
     path = Path(ask("a"))
     assert path.steps(600_000, reserved_bps=0) == {"a": H}
@@ -252,7 +273,10 @@ def test_any_history_keeps_the_rules(asks, history):
         found = allocator.allocate(bps, asks, now_ns)
         assert set(found.grants) == {a.key for a in asks}
         granted = {a.key: found.grants[a.key].option for a in asks}
-        assert sum(o.bps for o in granted.values() if o) == found.spent_bps <= bps
+        assert sum(o.bps for o in granted.values() if o) == found.spent_bps
+        # A video that is tried, and nothing besides.
+        running = [a for a in asks if granted[a.key] is not None]
+        assert found.spent_bps <= bps or (len(running) == 1 and granted[running[0].key] is running[0].steps[0])
         for a in asks:
             assert granted[a.key] is None or granted[a.key] in a.steps
             assert (found.grants[a.key].reason is Reason.BANDWIDTH) == (
@@ -265,7 +289,7 @@ def test_any_history_keeps_the_rules(asks, history):
                 break
             assert found.again_ns > now_ns
             now_ns = found.again_ns
-        assert found.again_ns is None
+        assert found.again_ns is None or sum(found.grants[a.key].option is not None for a in asks) <= 1
         least = sum(found.grants[a.key].option is not None and a.steps[0].bps for a in asks)
         for a in asks:
             if a.key in found.paused:
@@ -279,7 +303,10 @@ def test_an_estimate_that_stays_changes_nothing_any_more(asks, bps):
     for _ in range(4):
         now_ns += MOST_HOLD_NS
         before = allocator.allocate(bps, asks, now_ns)
-    assert before.again_ns is None
+    if before.again_ns is not None:
+        # Nothing fits: it is tried now and then.
+        assert all(bps < a.steps[0].bps * HEADROOM for a in asks if a.steps)
+        return
     for _ in range(3):
         now_ns += 100 * MS
         assert allocator.allocate(bps, asks, now_ns).grants == before.grants
