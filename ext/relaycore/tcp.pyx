@@ -3,14 +3,16 @@
 A stream cannot lose a packet, so a slow one would delay all that follows. What the kernel's buffer (SEND_BYTES) does not take
 is dropped, a whole frame at a time: for the packets in it that is loss on a network, which congestion control understands.
 """
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memmove
+from libc.string cimport memcmp, memcpy, memmove, memset
 from relaycore.be cimport get_u16, put_u16
 from relaycore.errs cimport E_LENGTH, E_LIMIT, E_MEMORY, E_OS
-from relaycore.outbox cimport OutDatagram
-from relaycore.slab cimport SLOT_LARGE_BYTES, slab_take, slot_drop
+from relaycore.outbox cimport OutDatagram, outbox_compact, outbox_put
+from relaycore.slab cimport SLOT_LARGE_BYTES, slab_free, slab_new, slab_take, slab_used, slot_drop
 
 cdef extern from *:
     """
@@ -270,3 +272,80 @@ cdef bint tcp_has_rest(const Tcp* t, int index) noexcept nogil:
 
 cdef int tcp_open_fds() noexcept nogil:
     return tcp_get_fds()
+
+
+@cython.final
+cdef class TcpFace:
+    """One connection over a stream socket of the caller's, without a thread, for tests."""
+    cdef Slab* _slab
+    cdef Counters _counters
+    cdef Outbox* _outbox
+    cdef Tcp* _tcp
+    cdef SockAddr _remote
+
+    def __cinit__(self, int fd, bytes first=b"", uint32_t slots=64):
+        memset(&self._counters, 0, sizeof(Counters))
+        memset(&self._remote, 0, sizeof(SockAddr))
+        self._remote.family = 4
+        self._slab = slab_new(slots, slots)
+        self._outbox = <Outbox*>calloc(1, sizeof(Outbox))
+        self._tcp = tcp_new(self._slab, &self._counters)
+        if self._slab == NULL or self._outbox == NULL or self._tcp == NULL:
+            raise MemoryError("tcp")
+        if len(first) > READ_BYTES or tcp_add(self._tcp, fd, &self._remote, first, <uint32_t>len(first), 1) != 0:
+            raise ValueError("the connection was not taken")
+
+    def __dealloc__(self):
+        tcp_free(self._tcp)
+        free(self._outbox)
+        slab_free(self._slab)
+
+    def read(self):
+        """One read: above 0 when something came, 0 when nothing did, negative when the connection is over."""
+        return tcp_read(self._tcp, 0)
+
+    def take(self):
+        """Return the packets that are whole."""
+        cdef Slot* slot = tcp_next(self._tcp, 0, 1)
+        out = []
+        while slot != NULL:
+            out.append(PyBytes_FromStringAndSize(<const char*>slot.data, slot.length))
+            slot_drop(self._slab, slot)
+            slot = tcp_next(self._tcp, 0, 1)
+        return out
+
+    def send(self, packets, bint is_former=False):
+        """Send packets of up to SLOT_LARGE_BYTES; `is_former`: to who had this place before."""
+        cdef SockAddr remote = self._remote
+        cdef Slot* slot
+        cdef bytes packet
+        if is_former:
+            remote.port = 7
+        for packet in packets:
+            slot = slab_take(self._slab, len(packet)) if len(packet) <= SLOT_LARGE_BYTES else NULL
+            if slot == NULL:
+                raise ValueError("too long, or no slot is free")
+            memcpy(slot.data, <const char*>packet, <size_t>len(packet))
+            slot.length = <uint16_t>len(packet)
+            if outbox_put(self._outbox, slot, &remote, TCP_FIRST_INDEX, 0, 0) < 0:
+                slot_drop(self._slab, slot)
+                raise ValueError("outbox full")
+            tcp_send(self._tcp, self._outbox)
+            outbox_compact(self._outbox)
+
+    def flush(self):
+        """1: the begun frame went, 0: not yet, negative: the connection is over."""
+        return tcp_flush(self._tcp, 0)
+
+    def has_rest(self):
+        return bool(tcp_has_rest(self._tcp, 0))
+
+    def slots_used(self):
+        return slab_used(self._slab)
+
+    def counters(self):
+        cdef Counters* c = &self._counters
+        return {
+            "sent": c.datagrams_sent, "bytes_sent": c.bytes_sent, "dropped": c.tcp_dropped, "send_errors": c.send_errors,
+            "too_long": c.by_error[-E_LENGTH], "slots_exhausted": c.slots_exhausted,
+        }

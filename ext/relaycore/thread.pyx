@@ -138,8 +138,8 @@ cdef enum:
     TAG_TCP = 2000                 # and above: connections
     TCP_READS = 4                  # of one connection in a turn
     # A connection that brings no valid check is nobody's; one whose transport went has nothing left to carry.
-    TCP_SWEEP_MS = 5000
-    TCP_GRACE_MS = 10000
+    TCP_SWEEP_MS = 1000
+    TCP_GRACE_MS = 3000
     WAIT_EVENTS = 32
     COMMANDS_PER_TURN = 64
     # A turn's sending; then the sockets and the other lanes have theirs (DESIGN section 4). The engine has no clock, so it is

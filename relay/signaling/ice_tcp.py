@@ -5,6 +5,7 @@ transport, and this process's Python never sees it again. What says nothing sens
 """
 
 import asyncio
+import ipaddress
 import socket
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -29,6 +30,11 @@ HEAD_BYTES = 2
 READ_BYTES = 4096
 
 
+def _home(ip: str) -> str:
+    """What one attacker can have many addresses of: of IPv6 the first 64 bits."""
+    return str(ipaddress.IPv6Network((ip.partition("%")[0], 64), strict=False)) if ":" in ip else ip
+
+
 class IceTcp:
     """The listening sockets. `addresses`: (local ip, advertised ip); port 0 is any port, one for all addresses."""
 
@@ -41,7 +47,9 @@ class IceTcp:
         self._refusals = refusals
         self._listening: list[socket.socket] = []
         self._tasks = Tasks()
-        self._waiting: Counter[str] = Counter()
+        # Those that have said nothing yet, longest first: where they come from, and who listens to them.
+        self._waiting: dict[socket.socket, tuple[str, asyncio.Task[None]]] = {}
+        self._homes: Counter[str] = Counter()
         # When connections of a transport were taken over, by transport.
         self._taken: dict[int, deque[int]] = {}
         self._loop = asyncio.get_running_loop()
@@ -72,6 +80,9 @@ class IceTcp:
     def stop(self) -> None:
         """Close the port and what has said nothing yet."""
         self._tasks.cancel()
+        for connection in tuple(self._waiting):
+            self._forget(connection)
+            connection.close()
         for listener in self._listening:
             listener.close()
         self._listening.clear()
@@ -85,26 +96,36 @@ class IceTcp:
                 log.warning("an ICE-TCP connection could not be accepted", why=str(error))
                 await asyncio.sleep(0.1)
                 continue
-            ip = str(address[0])
-            if self._waiting.total() >= MAX_WAITING or self._waiting[ip] >= MAX_WAITING_PER_IP:
+            remote = str(address[0]), int(address[1])
+            home = _home(remote[0])
+            if self._homes[home] >= MAX_WAITING_PER_IP:
                 self._refuse(connection, "ice_tcp_waiting")
                 continue
-            self._waiting[ip] += 1
-            self._tasks.spawn(self._meet(connection, ip, int(address[1])), "ice-tcp connection")
+            if len(self._waiting) >= MAX_WAITING:
+                # Who means it speaks at once, so what has been silent for longest makes place.
+                longest = next(iter(self._waiting))
+                self._forget(longest)[1].cancel()
+                self._refuse(longest, "ice_tcp_displaced")
+            self._homes[home] += 1
+            self._waiting[connection] = home, self._tasks.spawn(self._meet(connection, remote), "ice-tcp connection")
 
-    async def _meet(self, connection: socket.socket, ip: str, port: int) -> None:
+    def _forget(self, connection: socket.socket) -> tuple[str, asyncio.Task[None]]:
+        """Take a connection off those that have said nothing yet."""
+        home, task = self._waiting.pop(connection)
+        self._homes[home] -= 1
+        if not self._homes[home]:
+            del self._homes[home]
+        return home, task
+
+    async def _meet(self, connection: socket.socket, remote: tuple[str, int]) -> None:
         """Learn whose a connection is and hand it over."""
+        connection.setblocking(False)
         try:
-            connection.setblocking(False)
-            try:
-                async with asyncio.timeout(FIRST_FRAME_S):
-                    first = await self._first_frame(connection)
-            except (TimeoutError, OSError):
-                first = b""
-        finally:
-            self._waiting[ip] -= 1
-            if not self._waiting[ip]:
-                del self._waiting[ip]
+            async with asyncio.timeout(FIRST_FRAME_S):
+                first = await self._first_frame(connection)
+        except (TimeoutError, OSError):
+            first = b""
+        self._forget(connection)
         length = int.from_bytes(first[:HEAD_BYTES])
         ufrag = local_ufrag(first[HEAD_BYTES : HEAD_BYTES + length])
         transport = self._plane.transport_of(ufrag) if ufrag is not None else None
@@ -114,13 +135,13 @@ class IceTcp:
         if not self._admits(transport):
             self._refuse(connection, "ice_tcp_transport")
             return
+        # The worker makes a descriptor of its own when it comes to it, so ours stays until then, even if this task does not.
+        adoption = asyncio.ensure_future(self._plane.adopt_tcp(transport, connection.fileno(), remote, first))
+        adoption.add_done_callback(lambda _: connection.close())
         try:
-            await self._plane.adopt_tcp(transport, connection.fileno(), (ip, port), first)
+            await asyncio.shield(adoption)
         except PlaneError as error:
             log.warning("an ICE-TCP connection found no place", why=str(error))
-        finally:
-            # The worker has a descriptor of its own.
-            connection.close()
 
     async def _first_frame(self, connection: socket.socket) -> bytes:
         """Return what came until the first frame was whole; empty when it ended or is none of ours."""
@@ -138,7 +159,7 @@ class IceTcp:
         now_ns = monotonic_ns()
         since_ns = now_ns - PER_TRANSPORT_S * 1_000_000_000
         self._taken = {number: times for number, times in self._taken.items() if times[-1] > since_ns}
-        times = self._taken.setdefault(transport, deque([now_ns], maxlen=PER_TRANSPORT))
+        times = self._taken.setdefault(transport, deque(maxlen=PER_TRANSPORT))
         if len(times) == PER_TRANSPORT and times[0] > since_ns:
             return False
         times.append(now_ns)

@@ -1,7 +1,11 @@
 """Fuzz targets of the wire formats: no bytes crash a parser, and what one end writes the other end reads."""
 
+import socket
+
+from relay.session.binding import local_ufrag
 from relaycore import demux, hdrext, rtcp, rtp, stun
 from relaycore.icelite import IceFace
+from relaycore.tcp import TcpFace
 from relaycore.twcc import TwccFace
 from tests.support import vectors
 from tests.support.feedback import read_feedback
@@ -185,3 +189,51 @@ def fuzz_icelite(data: bytes) -> tuple[int, int]:
         moves += ice.selected != before
         assert ice.selected < 0 or ice.selected in ice.nominated()
     return moves, len(ice.nominated())
+
+
+def seeds_tcp_stream() -> list[bytes]:
+    packets = [data for data in _vectors("stun") + _vectors("rtp") if len(data) < 1600]
+    stream = b"".join(len(packet).to_bytes(2) + packet for packet in packets[:8])
+    return [b"\x03" + stream, b"\xff" + stream, b"\x10\xff\xff" + bytes(3000), b"\x01\0\0\0\0\0\1a"]
+
+
+def fuzz_tcp_stream(data: bytes) -> tuple[int, int]:
+    """The first byte says how the rest is cut; the frames are those that a reading of the whole finds."""
+    step, stream = 1 + 16 * data[0] if data else 1, data[1:]
+    expected, at, too_long = [], 0, 0
+    while at + 2 <= len(stream):
+        length = int.from_bytes(stream[at : at + 2])
+        too_long += length > 1600
+        packet = stream[at + 2 : at + 2 + length]
+        if 0 < length <= 1600 and len(packet) == length:
+            expected.append(packet)
+        at += 2 + length
+    ours, far = socket.socketpair()
+    with ours, far:
+        face = TcpFace(ours.fileno(), stream[: step % 4096])
+        found = face.take()
+        for at in range(step % 4096, len(stream), step):
+            far.sendall(stream[at : at + step])
+            while face.read() > 0:
+                found += face.take()
+        assert found == expected
+        assert face.counters()["too_long"] == too_long
+        assert face.slots_used() == 0
+    return len(found), too_long
+
+
+def seeds_first_frame() -> list[bytes]:
+    return _vectors("stun")
+
+
+def fuzz_first_frame(data: bytes) -> bool:
+    """A name that the acceptor finds is the one that the data plane's parser finds."""
+    ufrag = local_ufrag(data)
+    if ufrag is not None:
+        try:
+            username = stun.parse(data)["username"]
+        except ValueError:
+            # Attributes behind the name are the worker's to judge.
+            return True
+        assert username is None or username.partition(b":")[0] == ufrag.encode()
+    return ufrag is not None

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import subprocess
+import sys
 from types import TracebackType
 
 _numbers = itertools.count(1)
@@ -23,8 +25,9 @@ def is_possible() -> bool:
 class Network:
     """A few hosts on one machine. Names are the test's own; the kernel sees them with a prefix that no other run has."""
 
-    def __init__(self) -> None:
-        self._prefix = f"veil{os.getpid()}"
+    def __init__(self, prefix: str = "") -> None:
+        """`prefix` is that of a network which another process made and takes down."""
+        self.prefix = prefix or f"veil{os.getpid()}"
         self._hosts: set[str] = set()
 
     def __enter__(self) -> Network:
@@ -35,7 +38,7 @@ class Network:
             subprocess.run(["ip", "netns", "delete", self.name(host)], check=False, capture_output=True)
 
     def name(self, host: str) -> str:
-        return f"{self._prefix}-{host}"
+        return f"{self.prefix}-{host}"
 
     def command(self, host: str, *arguments: str) -> list[str]:
         """The command line that runs `arguments` inside a host."""
@@ -58,6 +61,19 @@ class Network:
             subprocess.run(["ip", "link", "set", end, "netns", self.name(host)], check=True)
             self.run(host, "ip", "address", "add", address, "dev", end)
             self.run(host, "ip", "link", "set", end, "up")
+
+    def listener(self, host: str) -> socket.socket:
+        """Return a socket of this process that listens on a host's loopback, at any port."""
+        ours, theirs = socket.socketpair()
+        code = (
+            "import socket, sys; s = socket.create_server(('127.0.0.1', 0));"
+            " socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b'x'], [s.fileno()])"
+        )
+        with ours, theirs:
+            command = self.command(host, sys.executable, "-c", code, str(theirs.fileno()))
+            subprocess.run(command, pass_fds=[theirs.fileno()], check=True)
+            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+        return socket.socket(fileno=descriptors[0])
 
     def _ensure(self, host: str) -> None:
         if host in self._hosts:

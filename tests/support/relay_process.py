@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +141,12 @@ async def relay_process(
     command: tuple[str, ...] = (),
     output: int | None = None,
     holds_socket: bool = False,
+    inside: Sequence[str] = (),
 ) -> AsyncIterator[RelayProcess]:
     """Start a relay and end it. `core` names the build of the data plane: ext, build/debug or build/asan; `command` is what
     Python is to run in place of the relay's own `-m relay serve`, for controls; `output` is a descriptor to write to in place
-    of the log that is kept. `holds_socket`: the port is open all the time, as a service manager keeps it over restarts."""
+    of the log that is kept. `holds_socket`: the port is open all the time, as a service manager keeps it over restarts; with it,
+    `inside` is what runs the relay elsewhere, such as another network namespace."""
     port, udp_port, tcp_port = free_port(), free_port(), free_port()
     with tempfile.NamedTemporaryFile(prefix="veil-relay-", suffix=".log", delete=False) as log:
         path = Path(log.name)
@@ -154,7 +156,7 @@ async def relay_process(
     if listener is not None:
         # LISTEN_PID is known by the process alone.
         handed = (listener.fileno(),)
-        hand_over = ("bash", "-c", f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&{listener.fileno()}', "bash")
+        hand_over = (*inside, "bash", "-c", f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&{listener.fileno()}', "bash")
 
     async def spawn() -> asyncio.subprocess.Process:
         with path.open("ab") as log:

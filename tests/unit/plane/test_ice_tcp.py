@@ -151,6 +151,74 @@ async def test_idle_connections_of_one_address_are_bounded_and_do_not_keep_out_w
             connection.close()
 
 
+@pytest.mark.timeout(60)
+async def test_a_thousand_silent_connections_displace_each_other_and_nobody_who_speaks():
+    async with Port() as port:
+        idle = []
+        for number in range(1000):
+            connection = socket.socket()
+            connection.bind((f"127.0.1.{1 + number % 40}", 0))
+            connection.connect(("127.0.0.1", port.number))
+            idle.append(connection)
+            if number % 100 == 0:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert port.refusals == {"ice_tcp_displaced": 1000 - ice_tcp.MAX_WAITING}
+        caller = await port.caller()
+        caller.writer.write(frame(caller.peer.check()))
+        caller.peer.receive(await caller.packet())
+        assert caller.peer.stun
+        for connection in idle:
+            connection.close()
+
+
+async def test_a_stop_takes_along_who_has_said_nothing(monkeypatch: pytest.MonkeyPatch):
+    async with Port() as port:
+        silent = await port.caller()
+        await asyncio.sleep(0.05)
+        port.tcp.stop()
+        assert await silent.is_closed()
+        assert port.refusals == {}
+
+
+async def test_slow_starters_are_closed_however_often_they_say_something(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ice_tcp, "FIRST_FRAME_S", 0.4)
+    async with Port() as port:
+        slow = await port.caller()
+        check = frame(slow.peer.check())
+        for at in range(40):
+            slow.writer.write(check[at : at + 1])
+            await asyncio.sleep(0.02)
+        assert await slow.is_closed()
+        assert port.refusals == {"ice_tcp_first_frame": 1}
+
+
+async def test_a_name_alone_takes_so_many_places_and_only_for_so_long(monkeypatch: pytest.MonkeyPatch):
+    """Who heard a ufrag on the way, but not the password."""
+    monkeypatch.setattr(ice_tcp, "PER_TRANSPORT", 3)
+    async with Port() as port:
+        caller = await port.caller()
+        check = caller.peer.check()
+        forged = frame(check[:-1] + bytes([check[-1] ^ 1]))
+        callers = [caller]
+        for _ in range(5):
+            other = Caller()
+            await other.connect(port.number)
+            callers.append(other)
+        for one in callers:
+            one.writer.write(forged)
+        await asyncio.sleep(0.1)
+        assert port.refusals == {"ice_tcp_transport": 3}
+        assert all([await one.is_closed() for one in callers])
+        assert await port.counter("tcp_opened") == await port.counter("tcp_closed") == 3
+        assert await port.counter("stun_received") == 3
+
+
+def test_one_network_is_one_home_in_ipv6():
+    assert ice_tcp._home("2001:db8::1") == ice_tcp._home("2001:db8::ffff:1") != ice_tcp._home("2001:db8:0:1::1")
+    assert ice_tcp._home("192.0.2.1") != ice_tcp._home("192.0.2.2")
+
+
 async def test_a_connection_that_ends_frees_the_way_for_another():
     """The selected pair is gone at once, not after its five seconds of silence."""
     async with Port() as port:

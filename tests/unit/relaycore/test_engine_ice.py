@@ -71,6 +71,26 @@ def test_media_never_moves_the_selected_pair_but_a_nominating_check_does():
     assert bench.subscriber.rtp == []
 
 
+def test_media_over_another_valid_tuple_leaves_the_selected_one_and_silence_hands_over_to_it():
+    bench = Bench()
+    bench.audio()
+    report = struct.pack("!BBHI", 0x80, 201, 1, 7)
+    # Valid and nominated, but of a lower priority.
+    bench.receive(bench.subscriber.check(priority=1), ELSEWHERE)
+    for _ in range(5):
+        bench.receive(bench.subscriber.protect_rtcp(report), ELSEWHERE)
+    bench.publish(rtp(7, 1, pt=111, payload=b"a"))
+    assert len(bench.subscriber.rtp) == 1
+    assert not [d for d, address in bench.other if address == ELSEWHERE and d[0] >= 128]
+    bench.advance(5_100, checks=False)
+    bench.receive(bench.publisher.check(), PUBLISHER)
+    bench.receive(bench.subscriber.check(priority=1, use_candidate=False), ELSEWHERE)
+    bench.advance(1_000, checks=False)
+    bench.publish(rtp(7, 2, pt=111, payload=b"a"))
+    assert len(bench.subscriber.rtp) == 1
+    assert [d for d, address in bench.other if address == ELSEWHERE and d[0] >= 128]
+
+
 def test_after_an_ice_restart_the_old_credentials_serve_until_the_new_ones_are_used():
     bench = Bench(connect=False)
     peer = bench.publisher

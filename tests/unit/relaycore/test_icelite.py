@@ -141,6 +141,17 @@ def test_a_silent_tuple_loses_to_another_nominated_one():
     assert selected_port(ice, (1, 2, 3)) == 3
 
 
+def test_a_lost_tuple_leaves_the_best_of_the_nominated_ones_that_are_heard():
+    """As when a TCP connection ends; nobody waits for the five seconds."""
+    ice = nominated((1, HIGH, 0), (2, LOW, 1), (3, LOW + 1, 1))
+    ice.on_check(IP, 4, HIGH - 1, False, 1 * S)
+    assert not ice.drop(1, 2 * S)
+    assert selected_port(ice, (1, 2, 3)) == 1
+    assert ice.drop(0, 2 * S)
+    assert selected_port(ice, (1, 2, 3, 4)) == 3
+    assert ice.drop(2, 7 * S) and ice.selected == -1
+
+
 def test_a_silent_tuple_stays_when_the_other_was_never_nominated_or_is_as_silent():
     ice = nominated((1, HIGH, 0), (2, LOW, 0))
     ice.on_check(IP, 3, LOW, False, 6 * S)

@@ -18,7 +18,7 @@ CORE = ROOT / "ext/relaycore"
 HERE = Path(__file__).parent
 BUILT = ("be", "errs", "seq", "rtp", "hdrext", "rtcp", "stun", "icelite", "twcc")
 # Tested through a whole engine.
-NEED_ALL = ("capture", "markprobe", "codecheads", "receive", "forward", "engine", "halt", "mirrors")
+NEED_ALL = ("capture", "markprobe", "codecheads", "receive", "forward", "engine", "halt", "mirrors", "tcp")
 
 # name: (module, what stands there, what the mutant puts there)
 MUTANTS = {
