@@ -132,6 +132,23 @@ def test_what_was_begun_is_finished_and_what_does_not_fit_is_dropped_whole():
         assert set(got) <= set(packets) and got == sorted(got, key=lambda packet: packet[:4])
 
 
+def test_nothing_comes_between_the_halves_of_a_frame_however_much_room_there_is():
+    for size in range(700, 1600, 20):
+        with SlowWire() as wire:
+            wire.face.send([bytes(size)] * 400)
+            if not wire.face.has_rest():
+                # The kernel's room ended with a frame.
+                continue
+            stream = wire.far.recv(1 << 20)
+            while select.select([wire.far], [], [], 0.05)[0]:
+                stream += wire.far.recv(1 << 20)
+            wire.face.send([b"between"])
+            stream += wire.drained(len(stream))
+            assert set(frames_of(stream)) == {bytes(size)}
+            return
+    raise AssertionError("no frame was ever taken in part")
+
+
 def test_a_reader_of_one_byte_at_a_time_reads_whole_frames():
     with SlowWire() as wire:
         wire.face.send([bytes([n % 256]) * 1200 for n in range(1000)])
