@@ -3,9 +3,10 @@
 Cut: one of two people in a call loses its signalling socket five times, while both send each other 1,000 numbered reliable
 messages and video. Every second cut is one that only the client notices. Restart: the relay is ended and started anew under
 a call; and once it crashes. Moved: the address that a client's media comes from becomes another one, as behind a NAT that
-forgets. The partner is the Python SDK, whose own socket is left alone.
+forgets. Roam: the client leaves its network for another (tests/interop/roaming.py). The partner is the Python SDK, whose own
+socket is left alone.
 
-usage: python -m tests.interop.resume [NAME...] [--only cut|restart|moved]      names as in clients/cast.py
+usage: python -m tests.interop.resume [NAME...] [--only cut|restart|moved|roam]      names as in clients/cast.py
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from typing import Any
 
 from tests.interop.clients.cast import cast
 from tests.interop.matrix import CONNECT_S, Check, until
+from tests.interop.roaming import roam
 from tests.sim.link import Impairment
 from tests.support.cutter import Cutter, cutter
+from tests.support.netns import is_possible
 from tests.support.proxy import ProxyProcess, proxy_process
 from tests.support.relay_process import RelayProcess, free_port, relay_process
 
@@ -236,12 +239,19 @@ async def run(names: list[str], only: str) -> list[Check]:
     scenarios: list[tuple[str, Callable[..., Any]]] = [
         ("cut", cut),
         ("moved", moved),
+        ("roam", roam),
         *(("restart", functools.partial(restart, crash=crash, is_held=is_held)) for is_held in (True, False) for crash in (False, True)),
     ]
     for name in names:
         for what, scenario in scenarios:
             if only in ("", what):
                 # A partner of its own each time: two of one program are two of the cast.
+                if what == "roam":
+                    if is_possible():
+                        take(await roam(name))
+                    else:
+                        print(f"skip {name} in another network: making network namespaces needs root", flush=True)
+                    continue
                 if what == "moved":
                     async with cast([name]) as clients, cast([PARTNER]) as partners, behind_proxy() as far:
                         take(await scenario(clients[name], partners[PARTNER], *far))
@@ -255,7 +265,7 @@ async def run(names: list[str], only: str) -> list[Check]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="broken connections and restarted relays")
     parser.add_argument("names", nargs="*", default=list(NAMES), metavar="NAME", help=f"of {', '.join(NAMES)}")
-    parser.add_argument("--only", choices=("cut", "restart", "moved"), default="")
+    parser.add_argument("--only", choices=("cut", "restart", "moved", "roam"), default="")
     options = parser.parse_args()
     checks = asyncio.run(run(options.names, options.only))
     good = sum(check.passed for check in checks)

@@ -51,8 +51,8 @@ class Network:
         if done.returncode:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stderr or done.stdout}")
 
-    def link(self, one: str, one_address: str, two: str, two_address: str) -> None:
-        """Join two hosts by a cable with these addresses, such as 10.10.0.2/24."""
+    def link(self, one: str, one_address: str, two: str, two_address: str) -> str:
+        """Join two hosts by a cable with these addresses, such as 10.10.0.2/24; return the interface of the first."""
         ends = [f"v{os.getpid() % 100000}x{next(_numbers)}" for _ in (one, two)]
         for host in (one, two):
             self._ensure(host)
@@ -61,6 +61,7 @@ class Network:
             subprocess.run(["ip", "link", "set", end, "netns", self.name(host)], check=True)
             self.run(host, "ip", "address", "add", address, "dev", end)
             self.run(host, "ip", "link", "set", end, "up")
+        return ends[0]
 
     def listener(self, host: str) -> socket.socket:
         """Return a socket of this process that listens on a host's loopback, at any port."""

@@ -7,7 +7,7 @@ what an interop test must survive and report.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,12 @@ class LiveKitPython:
 
 
 @contextlib.asynccontextmanager
-async def livekit_python(python: Path, version: str) -> AsyncIterator[LiveKitPython]:
-    """Start a bot with this interpreter, whose environment has the SDK."""
+async def livekit_python(python: Path, version: str, *, inside: Sequence[str] = ()) -> AsyncIterator[LiveKitPython]:
+    """Start a bot with this interpreter, whose environment has the SDK; `inside` is the command that runs it elsewhere."""
     if not python.exists():
         raise RuntimeError(f"{python} is not there: run scripts/interop-venvs.sh")
     process = await asyncio.create_subprocess_exec(
+        *inside,
         str(python),
         str(BOT),
         stdin=asyncio.subprocess.PIPE,
