@@ -253,6 +253,9 @@ async def run(names: list[str], only: str) -> list[Check]:
                         print(f"skip {name} in another network: making network namespaces needs root", flush=True)
                     continue
                 if what == "moved":
+                    if name.startswith("firefox"):
+                        # It sends nothing from one address of loopback to another.
+                        continue
                     async with cast([name]) as clients, cast([PARTNER]) as partners, behind_proxy() as far:
                         take(await scenario(clients[name], partners[PARTNER], *far))
                     continue
