@@ -7,6 +7,7 @@
 #   make browser   tests with browsers          make interop  every client against every other, with a table
 #   make e2ee-matrix  encrypted frames of every codec, from every sender to every receiver
 #   make lossy     calls through a network that loses packets, five seeds
+#   make lossy-audio  what is heard at 8 % loss each way, with RED and without
 #   make bwe-browser  pictures over a path of 3 Mbit/s that becomes one of 400 kbit/s and recovers
 #   make adversary garbage on every port while a call runs, with a table
 #   make prove-blind  a relay's memory searched for what its encrypted calls hold
@@ -20,6 +21,7 @@
 #   make bench-serve the same through signalling and handshakes: a whole relay, Python included
 #   make bench-delay delay beside a plain forwarder             make bench-memory  memory per subscription
 #   make bench-opaque  instructions per packet of encrypted publications beside clear ones
+#   make bench-join   two hundred come into a call at once: keyframes, first frames, what viewers notice
 #   make bench-audio  a thousand listeners for a minute, every frame checked
 #   make bench-alloc  CPU time of dividing paths over videos
 #   make bench-repair  a million frames through a path that loses 10 % at either end
@@ -46,7 +48,7 @@ CORE := $(wildcard ext/relaycore/*.pyx ext/relaycore/*.pxd ext/relaycore/*.py re
 SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
-.PHONY: run test test-long unit conformance noninterference interop resume lossy adversary prove-blind mutants browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio debug asan lint example lock clean set-up build
+.PHONY: run test test-long unit conformance noninterference interop resume lossy adversary prove-blind mutants browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio bench-join lossy-audio debug asan lint example lock clean set-up build
 .PHONY: bench-alloc bwe-browser
 .PHONY: bwe e2ee-matrix bench-opaque false-stops fuzz-short debug-build asan-build
 
@@ -76,6 +78,9 @@ resume: build/stamps/test build build/clients/.fetched
 
 lossy: build/stamps/test build build/clients/.fetched
 	$(PY) -m tests.interop.lossy $(ARGS)
+
+lossy-audio: build/stamps/test build build/clients/.fetched
+	$(PY) -m tests.interop.lossy_audio $(ARGS)
 
 bwe-browser: build/stamps/test build build/clients/.fetched
 	$(PY) -m tests.interop.bwe_browser $(ARGS)
@@ -123,6 +128,9 @@ bench-serve: build/stamps/test build build/bench/limit
 
 bench-delay: build/stamps/test build build/bench/plain_forwarder
 	$(PY) -m tests.bench.bench_delay $(ARGS)
+
+bench-join: build/stamps/test build
+	$(PY) -m tests.bench.bench_join $(ARGS)
 
 bench-audio: build/stamps/test build
 	$(PY) -m tests.bench.bench_audio $(ARGS)

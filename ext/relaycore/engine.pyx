@@ -27,7 +27,7 @@ from relaycore.outbox cimport OUTBOX_MAX, Outbox, outbox_put
 from relaycore.receive cimport receive_datagram
 from relaycore.replay cimport replay_forget, replay_serves
 from relaycore.reports cimport count_error, emit_selected, run_timers
-from relaycore.requests cimport request_keyframe
+from relaycore.requests cimport expect_start, request_keyframe, request_start
 from relaycore.overload cimport overload_feel
 from relaycore.police cimport police_set
 from relaycore.ready cimport LANE_BULK, LANE_FAST, mark_ready
@@ -272,18 +272,23 @@ cdef int _announce_keys(Receiver* r, uint64_t first_kid, uint64_t last_kid) noex
 
 cdef int _select(Engine* e, Egress* g, const SelectCommand* c, int64_t now_ns) noexcept nogil:
     cdef Receiver* r = e.receivers[g.receiver]
+    cdef bint was_paused
     cdef int32_t encoding = c.encoding
     if encoding < -1 or encoding >= r.encoding_count or c.spatial > LAYERS_ALL or c.temporal > LAYERS_ALL:
         return E_INVALID
     if encoding != g.wanted and (encoding == -1 or g.wanted == -1):
         # What was shown before a pause is no base for what comes after: start at a keyframe.
         g.current = NO_INDEX
+    was_paused = g.wanted < 0
     g.wanted = encoding
     selection_want(&g.selection, c.spatial, c.temporal, g.source != NULL and g.frames > 0,
                    g.projection.last_in_ts, g.projection.picture_offset)
     mirror_demand(e, r)
-    if encoding >= 0 and (g.current != encoding or g.source == NULL) and not replay_serves(e, r, g, encoding, now_ns):
-        request_keyframe(e, r, encoding, now_ns)
+    if encoding >= 0 and (g.current != encoding or g.source == NULL):
+        if g.packets == 0 and was_paused:
+            expect_start(e, r, g, encoding, now_ns)
+        elif not replay_serves(e, r, g, encoding, now_ns):
+            request_start(e, r, g, encoding, now_ns)
     return E_OK
 
 
@@ -481,8 +486,7 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
             g = find_egress(e, c.body.egress.egress)
             r = e.receivers[g.receiver]
             mirror_demand(e, r)
-            if not replay_serves(e, r, g, g.wanted, now_ns):
-                request_keyframe(e, r, g.wanted, now_ns)
+            expect_start(e, r, g, g.wanted, now_ns)
         return code
     return E_INVALID
 

@@ -9,12 +9,12 @@ from relaycore.errs cimport E_NO_SPACE
 from relaycore.hdrext cimport EXT_DD
 from relaycore.history cimport SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_find, source_keep
 from relaycore.mailbox cimport CodecEntry, EV_EGRESS_SWITCHED, Event
-from relaycore.pacer cimport pacer_media_due, pacer_pay_repair, pacer_repair_due
+from relaycore.pacer cimport pacer_media_due, pacer_pay_replay, pacer_repair_due, pacer_replay_due
 from relaycore.projection cimport (
     PROJECTION_WINDOW, projection_drop, projection_map, projection_offset, projection_rebase, projection_sent, projection_ts,
 )
 from relaycore.reports cimport count_error, expedite_report, is_sendable
-from relaycore.requests cimport request_keyframe
+from relaycore.requests cimport request_keyframe, request_start
 from relaycore.replay cimport replay_begin, replay_keep, replay_take
 from relaycore.resend cimport resend_next
 from relaycore.ready cimport mark_ready, take_ready
@@ -112,7 +112,7 @@ cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f
         if waits and not starts and not g.start_queued >> f.encoding & 1:
             # Waiting for its keyframe: every packet that is not one reminds the publisher (coalesced).
             if not replay_begin(e, r, t, g, s, lane, now_ns):
-                request_keyframe(e, r, f.encoding, now_ns)
+                request_start(e, r, g, f.encoding, now_ns)
             continue
         if _queue(e, t, g, slot, lane) and waits and starts:
             # The switch happens at dequeue; the rest of this keyframe may be queued before that.
@@ -320,16 +320,16 @@ cdef bint _begins(Engine* e, Transport* t) noexcept nogil:
 
 
 cdef int64_t _replay(Engine* e, Run* run, Transport* t, int64_t now_ns) noexcept nogil:
-    """Send from the caches what the budget of repair allows; return when there is more of it, 0 = room is all that was missing."""
+    """Send from the caches what the pace allows; return when there is more of it, 0 = room is all that was missing."""
     cdef Egress* g = NULL
     cdef Slot* slot
     cdef int64_t due = 0
     while t.replay_count and _has_room(e, run):
-        due = pacer_repair_due(&t.pacer, now_ns)
+        due = pacer_replay_due(&t.pacer, now_ns)
         slot = NULL if due else replay_take(e, t, &g, now_ns)
         if slot == NULL:
             break
-        pacer_pay_repair(&t.pacer, slot.length, now_ns)
+        pacer_pay_replay(&t.pacer, slot.length, now_ns)
         _project(e, run, t, g, slot, now_ns)
     run_send(e, run)
     return due

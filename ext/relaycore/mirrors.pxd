@@ -21,7 +21,7 @@ cdef bint export_wanted(const Engine* e, const Receiver* r, int32_t encoding) no
 # At the mirror.
 cdef int mirror_add(Engine* e, const MirrorCommand* spec, int64_t now_ns) noexcept nogil
 cdef void mirror_demand(Engine* e, Receiver* r) noexcept nogil         # tells the home when what is wanted has changed
-cdef void mirror_request(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil    # a keyframe
+cdef void mirror_request(Engine* e, Receiver* r, int32_t encoding, bint joins, int64_t now_ns) noexcept nogil    # a keyframe
 cdef void mirrors_run(Engine* e, int64_t now_ns) noexcept nogil        # what is due
 
 # Takes a bounded number of what others have published, and publishes what this one has to say. True: more waits.

@@ -21,11 +21,12 @@ from relaycore.halt cimport halt_receiver
 from relaycore.hdrext cimport EXT_COUNT
 from relaycore.history cimport SOURCE_MS, source_trim
 from relaycore.keycache cimport cache_trim
+from relaycore.keyframes cimport keyframe_crowd_ns
 from relaycore.mailbox cimport MirrorCommand
 from relaycore.reports cimport spread_sender_info
 from relaycore.requests cimport request_keyframe
 from relaycore.routes cimport (
-    Egress, Encoding, Engine, Export, NO_INDEX, PacketFacts, Receiver, RtpStream, add_mirror, find_receiver, free_stream,
+    Egress, Encoding, Engine, Export, NO_INDEX, PENDING_ANY, PENDING_JOINS, PacketFacts, Receiver, RtpStream, add_mirror, find_receiver, free_stream,
 )
 from relaycore.rtcp cimport SenderInfo
 from relaycore.slab cimport Slot, slab_take, slot_drop
@@ -257,15 +258,18 @@ cdef void mirror_demand(Engine* e, Receiver* r) noexcept nogil:
         _tell_demand(e, r, wanted)
 
 
-cdef void mirror_request(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
+cdef void mirror_request(Engine* e, Receiver* r, int32_t encoding, bint joins, int64_t now_ns) noexcept nogil:
     cdef Encoding* enc = &r.encodings[encoding]
     cdef int64_t due = enc.last_request_ns + ms(REQUEST_INTERVAL_MS)
+    cdef uint8_t pending = <uint8_t>(PENDING_JOINS if joins else PENDING_ANY)
+    if joins:
+        due = max(due, enc.last_request_ns + keyframe_crowd_ns(&enc.keyframes, now_ns))
     if enc.last_request_ns and now_ns < due:
-        enc.request_pending = 1
+        enc.request_pending |= pending
         _hasten(e, due)
         return
     if _signal(e, r, SIGNAL_KEYFRAME, <uint32_t>encoding) < 0:
-        enc.request_pending = 1
+        enc.request_pending |= pending
         _hasten(e, now_ns + ms(REQUEST_INTERVAL_MS))
         return
     enc.request_pending = 0
@@ -286,7 +290,7 @@ cdef void mirrors_run(Engine* e, int64_t now_ns) noexcept nogil:
         _tell_demand(e, r, _wanted(e, r))
         for j in range(r.encoding_count):
             if r.encodings[j].request_pending:
-                mirror_request(e, r, j, now_ns)
+                mirror_request(e, r, j, r.encodings[j].request_pending == PENDING_JOINS, now_ns)
             s = r.encodings[j].stream
             if s != NULL and s.history != NULL:
                 source_trim(s.history, e.slab, now_ns - ms(SOURCE_MS))

@@ -17,5 +17,8 @@ ctypedef struct Pacer:             # zero-initialise: no estimate, media unpaced
 # 0 = may send now; else the time (ns) from which a quantum may go.
 cdef int64_t pacer_media_due(const Pacer* p, int64_t now_ns) noexcept nogil
 cdef int64_t pacer_repair_due(const Pacer* p, int64_t now_ns) noexcept nogil
+# Of what a keyframe cache holds: never more than a quantum at a time, yet faster than it grows.
+cdef int64_t pacer_replay_due(const Pacer* p, int64_t now_ns) noexcept nogil
 cdef void pacer_pay_media(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcept nogil
 cdef void pacer_pay_repair(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcept nogil
+cdef void pacer_pay_replay(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcept nogil    # beside pacer_pay_media

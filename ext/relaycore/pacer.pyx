@@ -3,6 +3,7 @@
 Media (DESIGN section 4): unpaced while under 2.5 times the estimate over 40 ms, so that a keyframe leaves in a fortieth of a
 second at most, else in quanta of 5 ms. Repair (RTX) always in quanta, and from what media leaves of the estimate: what a full
 queue drops and is sent again on top would keep that queue full.
+What comes from a keyframe cache is media in quanta: at less than the rate of media it would never reach the live packets.
 """
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
@@ -42,6 +43,12 @@ cdef int64_t pacer_repair_due(const Pacer* p, int64_t now_ns) noexcept nogil:
     return 0 if p.repair_paid_ns - now_ns <= ms(PACER_QUANTUM_MS) else p.repair_paid_ns
 
 
+cdef int64_t pacer_replay_due(const Pacer* p, int64_t now_ns) noexcept nogil:
+    if p.rate_bps == 0:
+        return pacer_repair_due(p, now_ns)
+    return 0 if p.media_paid_ns - now_ns <= ms(PACER_QUANTUM_MS) else p.media_paid_ns
+
+
 cdef void pacer_pay_media(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcept nogil:
     if p.rate_bps == 0:
         return
@@ -60,6 +67,11 @@ cdef void pacer_pay_repair(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcep
     p.repair_paid_ns += _cost_ns(size_bytes, _repair_rate(p))
 
 
+cdef void pacer_pay_replay(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcept nogil:
+    if p.rate_bps == 0:
+        pacer_pay_repair(p, size_bytes, now_ns)
+
+
 @cython.final
 cdef class PacerFace:
     """Test face: one `Pacer` driven from Python. rate_bps 0 = unknown."""
@@ -74,6 +86,12 @@ cdef class PacerFace:
 
     def repair_due(self, int64_t now_ns):
         return pacer_repair_due(&self.p, now_ns)
+
+    def replay_due(self, int64_t now_ns):
+        return pacer_replay_due(&self.p, now_ns)
+
+    def pay_replay(self, int64_t size_bytes, int64_t now_ns):
+        pacer_pay_replay(&self.p, size_bytes, now_ns)
 
     def pay_media(self, int64_t size_bytes, int64_t now_ns):
         pacer_pay_media(&self.p, size_bytes, now_ns)

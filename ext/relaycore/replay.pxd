@@ -1,7 +1,7 @@
 """Sending the keyframe cache to subscribers who come late: a cursor per egress through its stream's cache.
 
 While it moves, live packets of the stream are not queued for that egress: they stand in the cache too, and the cursor comes to them. So
-everything goes out once and in order, at the pace of repair, and is numbered when it does, like any other packet.
+everything goes out once and in order, at the pace of media in quanta, and is numbered when it does, like any other packet.
 """
 from libc.stdint cimport int32_t, int64_t
 from relaycore.routes cimport Egress, Engine, PacketFacts, Receiver, RtpStream, Transport

@@ -13,8 +13,10 @@ from relaycore.projection cimport projection_drop
 from relaycore.ready cimport mark_ready
 from relaycore.routes cimport Egress, Engine, NO_INDEX, PacketFacts, Receiver, RtpStream, Transport
 from relaycore.slab cimport Slot
+from relaycore.units cimport ms
 
 cdef enum:
+    REACH_MS = 3000                # who has not reached the live packets by then waits for a keyframe
     SHOWN_MS = 500                 # the age of a keyframe at which somebody may go on who is shown another encoding
 
 
@@ -53,6 +55,7 @@ cdef bint replay_begin(Engine* e, Receiver* r, Transport* t, Egress* g, RtpStrea
     g.replay.encoding = s.encoding
     g.replay.serial = s.serial
     g.replay.next_seq = s.cache.start_seq
+    g.replay.began_ns = now_ns
     t.replay_count += 1
     s.cache.read_ns = now_ns
     e.counters.cache_hits += 1
@@ -78,6 +81,10 @@ cdef Slot* _next_of(Engine* e, Egress* g, int64_t now_ns) noexcept nogil:
     cdef RtpStream* s = r.encodings[g.replay.encoding].stream
     cdef KeyCache* c = NULL if s == NULL else s.cache
     cdef Slot* slot
+    if now_ns - g.replay.began_ns > ms(REACH_MS):
+        # The path carries less than the stream.
+        replay_end(e, g, False)
+        return NULL
     if (c == NULL or s.serial != g.replay.serial or not c.is_open or r.is_stopped
             or (g.wanted != g.replay.encoding and g.current != g.replay.encoding)):
         replay_end(e, g, False)

@@ -20,7 +20,7 @@ from relaycore.mirrors cimport export_report
 from relaycore.outbox cimport outbox_put
 from relaycore.projection cimport projection_ts, ticks_of
 from relaycore.ready cimport LANE_FAST, mark_ready
-from relaycore.requests cimport request_keyframe, run_keyframe_requests, run_nacks
+from relaycore.requests cimport request_start, run_keyframe_requests, run_nacks
 from relaycore.resend cimport resend_request, update_playout
 from relaycore.routes cimport (
     Egress, Encoding, Engine, NO_INDEX, Receiver, RtpStream, Transport,
@@ -235,7 +235,7 @@ cdef void _on_keyframe_request(Engine* e, Transport* t, uint32_t media_ssrc, int
     t.repair.keyframes_wanted += 1
     encoding = g.current if g.current >= 0 else g.wanted
     if encoding >= 0:
-        request_keyframe(e, e.receivers[g.receiver], encoding, now_ns)
+        request_start(e, e.receivers[g.receiver], g, encoding, now_ns)
 
 
 cdef void _on_nack(Engine* e, Transport* t, const RtcpPacket* p, int64_t now_ns) noexcept nogil:

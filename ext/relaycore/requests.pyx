@@ -3,13 +3,16 @@
 Whatever of a forwarded encoding stays lost ends in a keyframe request, and that is repeated until a keyframe comes: so every
 frame is delivered or a request is on its way. Under OVERLOAD_VIDEO nothing is asked for, since nothing would be forwarded.
 """
-from libc.stdint cimport uint16_t, int32_t, uint32_t, int64_t, uint64_t
-from relaycore.keyframes cimport keyframe_pause_ns, keyframe_requested
+from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
+from relaycore.keyframes cimport keyframe_joined, keyframe_pause_ns, keyframe_requested
 from relaycore.mirrors cimport export_wanted, mirror_request
 from relaycore.nack cimport NACK_PLACES, NackTracker, nack_collect
 from relaycore.overload cimport OVERLOAD_VIDEO
+from relaycore.replay cimport replay_serves
 from relaycore.reports cimport DATAGRAM_BYTES, is_sendable, new_datagram, send_rtcp
-from relaycore.routes cimport Egress, Encoding, Engine, NO_INDEX, Receiver, RtpStream, Transport, schedule
+from relaycore.routes cimport (
+    Egress, Encoding, Engine, NO_INDEX, PENDING_ANY, PENDING_JOINS, Receiver, RtpStream, Transport, schedule,
+)
 from relaycore.rtcp cimport write_nack, write_pli
 from relaycore.slab cimport Slot, slot_drop
 from relaycore.units cimport ms
@@ -42,42 +45,61 @@ cdef void _send_pli(Engine* e, Transport* t, uint32_t media_ssrc) noexcept nogil
     t.repair.keyframes_asked += 1
 
 
+cdef inline uint8_t _pending(bint joins) noexcept nogil:
+    return <uint8_t>(PENDING_JOINS if joins else PENDING_ANY)
+
+
 cdef void _look_again(Engine* e, Transport* t, int64_t due_ns) noexcept nogil:
     if t.keyframe_due_ns == 0 or due_ns < t.keyframe_due_ns:
         t.keyframe_due_ns = due_ns
         schedule(e, t)
 
 
-cdef int64_t _pause_ns(const Transport* t, const Encoding* enc) noexcept nogil:
-    return keyframe_pause_ns(&enc.keyframes, &t.keyframe_budget, enc.stream.nack.rtt_ns if enc.stream.nack != NULL else 0)
+cdef int64_t _pause_ns(const Transport* t, const Encoding* enc, bint joins, int64_t now_ns) noexcept nogil:
+    cdef int64_t rtt_ns = enc.stream.nack.rtt_ns if enc.stream.nack != NULL else 0
+    return keyframe_pause_ns(&enc.keyframes, &t.keyframe_budget, rtt_ns, joins, now_ns)
 
 
-cdef void request_keyframe(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
+cdef void _request(Engine* e, Receiver* r, int32_t encoding, bint joins, int64_t now_ns) noexcept nogil:
     cdef Encoding* enc = &r.encodings[encoding]
     cdef Transport* t
     cdef int64_t due
     if not r.spec.is_video:
         return
     if r.home != NO_INDEX:
-        mirror_request(e, r, encoding, now_ns)
+        mirror_request(e, r, encoding, joins, now_ns)
         return
     t = e.transports[r.transport]
     if enc.stream == NULL or not is_sendable(t):
-        enc.request_pending = 1
+        enc.request_pending |= _pending(joins)
         return
-    due = enc.last_request_ns + _pause_ns(t, enc) if enc.last_request_ns else now_ns
+    due = enc.last_request_ns + _pause_ns(t, enc, joins, now_ns) if enc.last_request_ns else now_ns
     if e.overload.level == OVERLOAD_VIDEO:
         due = max(due, now_ns + ms(OVERLOAD_PAUSE_MS))
     if now_ns < due:
         e.counters.keyframe_requests_coalesced += 1
-        enc.request_pending = 1
+        enc.request_pending |= _pending(joins)
         _look_again(e, t, due)
         return
     enc.request_pending = 0
     enc.last_request_ns = now_ns
     keyframe_requested(&enc.keyframes, &t.keyframe_budget)
     _send_pli(e, t, enc.stream.ssrc)
-    _look_again(e, t, now_ns + _pause_ns(t, enc))
+    _look_again(e, t, now_ns + _pause_ns(t, enc, False, now_ns))
+
+
+cdef void request_keyframe(Engine* e, Receiver* r, int32_t encoding, int64_t now_ns) noexcept nogil:
+    _request(e, r, encoding, False, now_ns)
+
+
+cdef void request_start(Engine* e, Receiver* r, const Egress* g, int32_t encoding, int64_t now_ns) noexcept nogil:
+    _request(e, r, encoding, g.packets == 0, now_ns)
+
+
+cdef void expect_start(Engine* e, Receiver* r, const Egress* g, int32_t encoding, int64_t now_ns) noexcept nogil:
+    keyframe_joined(&r.encodings[encoding].keyframes, now_ns)
+    if not replay_serves(e, r, g, encoding, now_ns):
+        _request(e, r, encoding, True, now_ns)
 
 
 cdef void run_keyframe_requests(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
@@ -93,10 +115,10 @@ cdef void run_keyframe_requests(Engine* e, Transport* t, int64_t now_ns) noexcep
             if enc.stream == NULL:
                 continue
             if enc.request_pending:
-                request_keyframe(e, r, j, now_ns)
+                _request(e, r, j, enc.request_pending == PENDING_JOINS, now_ns)
             elif enc.keyframes.is_owed and enc.active and is_wanted(e, r, j):
                 # Request or keyframe was lost on the way.
-                due = enc.last_request_ns + _pause_ns(t, enc)
+                due = enc.last_request_ns + _pause_ns(t, enc, False, now_ns)
                 if due <= now_ns:
                     request_keyframe(e, r, j, now_ns)
                 else:

@@ -43,6 +43,8 @@ cdef enum:
     MAX_ENCODINGS = 4
     QUEUE_PLACES = 1024            # packets waiting for one subscriber's transport; power of two
     RESEND_PLACES = 256            # retransmissions waiting for one subscriber's transport; power of two
+    PENDING_ANY = 1                # bits; by somebody who is shown something, or was
+    PENDING_JOINS = 2              # by who has seen nothing yet
     NO_INDEX = -1
     SSRC_SPENT = 0x7fffffff        # in by_ssrc: used before on this transport, never again (SRTP index reuse)
 
@@ -99,7 +101,7 @@ ctypedef struct Encoding:
     uint8_t active
     uint8_t told_active            # what the control plane was told of `active`, and when
     uint8_t told_bound             # it was told the SSRC of `stream`
-    uint8_t request_pending        # a keyframe was asked for while the last request was too fresh
+    uint8_t request_pending        # PENDING_*: a keyframe was asked for while the last request was too fresh
     int64_t told_ns
     int64_t last_packet_ns
     int64_t last_request_ns
@@ -154,6 +156,7 @@ ctypedef struct Replay:            # an egress is being sent a stream's cache (r
     uint32_t serial                # of the stream
     uint32_t missed_serial         # of the stream whose cache was found incomplete
     int64_t next_seq               # of the source
+    int64_t began_ns
 
 ctypedef struct Egress:            # one subscription
     uint32_t id

@@ -125,3 +125,30 @@ def test_what_was_lost_before_a_keyframe_needs_no_other():
     camera.seq += 1
     camera.run(1_200)
     assert len(camera.asked) >= 1
+
+
+def crowded(per_s: float, seconds: int = 10) -> KeyframeFace:
+    """A publisher into whose call so many came a second, whose first keyframe has just come."""
+    face = KeyframeFace()
+    for i in range(int(per_s * seconds)):
+        face.joined(int(i / per_s * 1e9))
+    return face
+
+
+def test_who_joins_now_and_then_waits_no_longer_than_others():
+    face = crowded(1.0)
+    assert face.pause_ns(joins=True, now_ns=9_000 * MS) == face.pause_ns() == 500 * MS
+
+
+def test_a_crowd_shares_keyframes_for_longer_and_only_the_crowd():
+    face = crowded(20.0)
+    assert face.pause_ns(joins=True, now_ns=10_000 * MS) == 3_400 * MS
+    assert face.pause_ns(joins=False, now_ns=10_000 * MS) == 500 * MS
+    # It is over within ten seconds.
+    assert face.pause_ns(joins=True, now_ns=20_000 * MS) == 500 * MS
+
+
+def test_a_keyframe_that_was_lost_is_asked_for_again_as_soon_in_a_crowd():
+    face = crowded(20.0)
+    face.requested()
+    assert face.pause_ns(joins=True, now_ns=10_000 * MS) == 500 * MS
