@@ -9,6 +9,7 @@
 #   make lossy     calls through a network that loses packets, five seeds
 #   make lossy-audio  what is heard at 8 % loss each way, with RED and without
 #   make bwe-browser  pictures over a path of 3 Mbit/s that becomes one of 400 kbit/s and recovers
+#   make paths     calls where UDP is blocked, where only a TURN server is reachable, where an interface goes down (root)
 #   make adversary garbage on every port while a call runs, with a table
 #   make prove-blind  a relay's memory searched for what its encrypted calls hold
 #   make mutants   every rule of wire formats, SRTP and the fail-closed checks taken out in turn, and found missing
@@ -49,7 +50,7 @@ SYSTEM := scripts/system-packages.sh
 SUFFIX = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 
 .PHONY: run test test-long unit conformance noninterference interop resume lossy adversary prove-blind mutants browser fuzz bench bench-path bench-serve bench-delay bench-memory bench-repair bench-audio bench-join lossy-audio debug asan lint example lock clean set-up build
-.PHONY: bench-alloc bwe-browser
+.PHONY: bench-alloc bwe-browser paths
 .PHONY: bwe e2ee-matrix bench-opaque false-stops fuzz-short debug-build asan-build
 
 run: set-up build
@@ -84,6 +85,9 @@ lossy-audio: build/stamps/test build build/clients/.fetched
 
 bwe-browser: build/stamps/test build build/clients/.fetched
 	$(PY) -m tests.interop.bwe_browser $(ARGS)
+
+paths: build/stamps/test build build/clients/.fetched
+	$(PY) -m tests.interop.paths $(ARGS)
 
 adversary: build/stamps/test build
 	$(PY) -m tests.adversary.run $(ARGS)
