@@ -40,6 +40,16 @@ export function readInvite(invite) {
   }
 }
 
+/** Return the relay's account of what this participant is sent and why, null when it gives none now. */
+export async function qualityOf(token) {
+  try {
+    const answer = await fetch(relayUrl("/veil/quality"), { cache: "no-store", headers: { Authorization: `Bearer ${token}` } });
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
+}
+
 async function post(path, body) {
   const answer = await ask(path, {
     method: "POST",

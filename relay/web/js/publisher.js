@@ -103,6 +103,15 @@ export class Publisher {
     return this.onRefused({ cid });
   }
 
+  /** Return {report, sourceByMid}: what the browser counts, and which video a section carries. */
+  async inspect() {
+    const sourceByMid = {};
+    for (const [source, { transceiver }] of this.#publications) {
+      if (source !== "microphone" && transceiver.mid !== null) sourceByMid[transceiver.mid] = SOURCES[source].source.toLowerCase();
+    }
+    return { report: await this.#pc.getStats(), sourceByMid };
+  }
+
   close() {
     this.#pc.onconnectionstatechange = null;
     this.#pc.close();

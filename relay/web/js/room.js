@@ -4,6 +4,7 @@
  * Coming back is always a full join: the relay knows no resume. Local tracks live on meanwhile and are published anew.
  */
 
+import { qualityOf } from "./api.js";
 import { Chat } from "./chat.js";
 import { E2ee } from "./e2ee/e2ee.js";
 import { MediaUnreachable, SignalRefused, SignalUnreachable, endedBecause, isFinal, joinProblem } from "./errors.js";
@@ -19,7 +20,7 @@ const RETRY_MS = [0, 300, 1_200, 2_700, 4_800, 7_000, 7_000, 7_000, 7_000, 7_000
 // Where media never got through, one more attempt is enough to say so.
 const FIRST_TRIES = 1;
 const SPEAKING_INTERVAL_MS = 200;
-// About -40 dBov: above breath and fans, below speech.
+// About -40 dBov: above breath, below speech.
 const SPEAKING_LEVEL = 0.01;
 
 export class Room {
@@ -79,10 +80,13 @@ export class Room {
     this.#finish({ title: "You left the call", text: "", canRejoin: true });
   }
 
-  /** Say how large videos are shown: `settings` is [{sids, width, height}] or {sids, disabled}. */
+  /** Say how large videos are shown: [{sids, width, height} or {sids, disabled}]. */
   show(settings) {
     for (const { sids, ...wanted } of settings) this.#signal?.send({ trackSetting: { trackSids: sids, ...wanted } });
   }
+
+  /** Return [sent, received, told]: the browser's statistics of both directions, and the relay's account of quality. */
+  inspect = () => Promise.all([this.#publisher?.inspect() ?? {}, this.#subscriber?.inspect() ?? {}, qualityOf(this.#token)]);
 
   async #connect() {
     if (!this.#token) {

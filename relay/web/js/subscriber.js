@@ -51,6 +51,11 @@ export class Subscriber {
     return levels;
   }
 
+  /** Return {report, trackByMid}: what the browser counts, and which track a section carries. */
+  async inspect() {
+    return { report: await this.#pc.getStats(), trackByMid: this.#trackByMid };
+  }
+
   close() {
     this.#pc.onconnectionstatechange = null;
     this.#pc.close();

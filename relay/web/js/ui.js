@@ -4,13 +4,14 @@ import { chatPanel } from "./chatpanel.js";
 import { deviceSelect, onKey, problemNotes, sourceButton } from "./controls.js";
 import { byId, el, setAttribute, setText } from "./dom.js";
 import { icon } from "./icons.js";
+import { qualityPanel } from "./quality.js";
 import { securityPanel } from "./security.js";
 import { Sound } from "./sound.js";
 import { Stage } from "./tiles.js";
 
 const NOTICE_MS = 6_000;
 const COPIED_MS = 2_000;
-const PANELS = ["chat", "security", "settings"];
+const PANELS = ["chat", "security", "quality", "settings"];
 
 /** Wire the call screen. `linkOf(state)` is the address that brings others here. Returns what renders it. */
 export function callScreen(store, media, room, linkOf) {
@@ -27,6 +28,7 @@ export function callScreen(store, media, room, linkOf) {
     problemNotes(byId("call-problems"), media),
     chatPanel(store, room.chat),
     securityPanel(),
+    qualityPanel(store, room),
     deviceProblems(store),
     notices(),
     banner,
@@ -38,6 +40,7 @@ export function callScreen(store, media, room, linkOf) {
   byId("call-chat").addEventListener("click", () => toggle("chat"));
   byId("call-settings").addEventListener("click", () => toggle("settings"));
   byId("call-security").addEventListener("click", () => toggle("security"));
+  byId("call-quality").addEventListener("click", () => toggle("quality"));
   for (const panel of PANELS) byId(`${panel}-close`).addEventListener("click", () => store.update({ panel: "" }));
   byId("listen").addEventListener("click", () => sound.unblock());
   copyButton(byId("call-link"), byId("call-link-text"), () => linkOf(store.state));
@@ -46,6 +49,7 @@ export function callScreen(store, media, room, linkOf) {
     m: () => inCall(store, () => byId("call-microphone").click()),
     v: () => inCall(store, () => byId("call-camera").click()),
     c: (event) => inCall(store, () => (event.preventDefault(), toggle("chat"))),
+    q: () => inCall(store, () => toggle("quality")),
     Escape: () => inCall(store, () => store.update({ panel: "" })),
   });
 

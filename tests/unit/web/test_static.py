@@ -16,7 +16,7 @@ FILES = sorted(path for path in WEB.rglob("*") if path.is_file())
 MODULES = sorted((WEB / "js").glob("*.js"))
 MAX_LINES = 600
 MAX_MODULE_LINES = 330
-MAX_TOTAL_BYTES = 180_000
+MAX_TOTAL_BYTES = 200_000
 
 # Names of namespaces, an example in a placeholder, and patterns; none of them is ever loaded.
 ALLOWED_URLS = {"http://www.w3.org/2000/svg", "https://…/#invite=…", "http://localhost"}
