@@ -8,19 +8,22 @@ Spec: RTP Payload Format For AV1, appendix A (A.8.1 fields, A.8.3 syntax). Bits 
     |S|E| template  |         frame_number          |  then, if more than 3 bytes: 5 flags, structure, active
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+  targets, custom DTIs, fdiffs and chains
 
-Does not choose layers and writes no descriptor.
+Does not choose layers; writes no descriptor but by copying one.
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
-from relaycore.be cimport get_u16
+from libc.string cimport memcmp, memcpy, memset
+from relaycore.be cimport get_u16, put_u16
 from relaycore.errs cimport E_FORMAT, E_OK, E_SHORT
 from relaycore.errs import raise_for
-from relaycore.views cimport DdStructure
+from relaycore.views cimport DdLayers, DdStructure
 
 cdef enum:
     MANDATORY_BYTES = 3
     RAW_BYTES = 256                # room in DdStructure.raw
+    FLAGS_AT = 24                  # bit of template_dependency_structure_present_flag
+    ACTIVE_FLAG = 0x40             # in the byte of the flags
+    FLAGS = 5
     MAX_SIZE = 0xffff
 
 cdef struct Bits:                  # cursor over the descriptor; borrows it
@@ -164,6 +167,41 @@ cdef void _copy_template(const DdStructure* s, uint32_t t, DdFrame* out) noexcep
     memcpy(out.chain_fdiff, s.chain_fdiff[t], s.chain_count)
 
 
+cdef void _learn_layers(const DdStructure* s, DdLayers* out) noexcept nogil:
+    """Find out what each decode target reaches, and which lie within it."""
+    cdef uint32_t beyond[DD_MAX_TARGETS]
+    cdef uint32_t target, t, present
+    memset(out, 0, sizeof(DdLayers))
+    memset(beyond, 0, sizeof(beyond))
+    for t in range(s.template_count):
+        present = 0
+        for target in range(s.decode_target_count):
+            if s.dti[t][target] != 0:
+                present |= 1u << target
+                out.spatial[target] = max(out.spatial[target], s.spatial_id[t])
+                out.temporal[target] = max(out.temporal[target], s.temporal_id[t])
+        for target in range(s.decode_target_count):
+            if not present >> target & 1:
+                beyond[target] |= present
+    for target in range(s.decode_target_count):
+        out.within[target] = <uint32_t>(((<uint64_t>1 << s.decode_target_count) - 1) & 0xffffffffu) & ~beyond[target]
+
+
+cdef void _succeed(DdStructure* fresh, const DdStructure* former) noexcept nogil:
+    """Go on where the former structure was: the same one keeps its serial, though its templates may have other numbers."""
+    fresh.serial = former.serial
+    memcpy(fresh.layers, former.layers, sizeof(fresh.layers))
+    if (former.valid and fresh.template_count == former.template_count
+            and fresh.decode_target_count == former.decode_target_count
+            and memcmp(fresh.spatial_id, former.spatial_id, sizeof(fresh.spatial_id)) == 0
+            and memcmp(fresh.temporal_id, former.temporal_id, sizeof(fresh.temporal_id)) == 0
+            and memcmp(fresh.dti, former.dti, sizeof(fresh.dti)) == 0):
+        return
+    fresh.serial = <uint8_t>(1 if fresh.serial == 255 else fresh.serial + 1)
+    _learn_layers(fresh, &fresh.layers[fresh.serial & 1])
+    fresh.layers[fresh.serial & 1].serial = fresh.serial
+
+
 cdef int parse_depdesc(const uint8_t* dd, Py_ssize_t n, DdStructure* structure, DdFrame* out) noexcept nogil:
     cdef DdStructure fresh
     cdef const DdStructure* s = structure
@@ -208,6 +246,8 @@ cdef int parse_depdesc(const uint8_t* dd, Py_ssize_t n, DdStructure* structure, 
         if out.has_structure:
             return E_FORMAT
         return E_OK
+    out.has_active = <uint8_t>has_active
+    out.active_at = <uint16_t>(b.position if n > MANDATORY_BYTES else <uint32_t>FLAGS_AT + FLAGS)
     if has_active:
         active_targets = _take(&b, s.decode_target_count)
     _copy_template(s, template_index, out)
@@ -222,9 +262,41 @@ cdef int parse_depdesc(const uint8_t* dd, Py_ssize_t n, DdStructure* structure, 
     if b.ran_out:
         return E_SHORT
     if out.has_structure:
+        _succeed(&fresh, structure)
         structure[0] = fresh
     structure.active_targets = active_targets
     return E_OK
+
+
+cdef void _put(uint8_t* dst, uint32_t at, uint32_t count, uint32_t value) noexcept nogil:
+    cdef uint32_t i
+    cdef uint8_t bit
+    for i in range(count):
+        bit = <uint8_t>(0x80u >> ((at + i) & 7))
+        if value >> (count - 1 - i) & 1:
+            dst[(at + i) >> 3] |= bit
+        else:
+            dst[(at + i) >> 3] &= <uint8_t>~bit
+
+
+cdef int rewrite_depdesc(const uint8_t* dd, Py_ssize_t n, const DdRewrite* w, uint8_t* dst) noexcept nogil:
+    cdef uint32_t end = <uint32_t>n * 8
+    cdef uint32_t i
+    memcpy(dst, dd, <size_t>n)
+    put_u16(dst + 1, <uint16_t>((<uint32_t>get_u16(dd + 1) + w.frame_offset) & 0xffffu))
+    if w.targets == 0:
+        return <int>n
+    memset(dst + n, 0, DD_GROWS)
+    if n == MANDATORY_BYTES:
+        end = FLAGS_AT + FLAGS
+    if not w.has_active:
+        # What stands behind makes room.
+        for i in range(w.active_at, end):
+            _put(dst, i + w.targets, 1, (<uint32_t>dd[i >> 3] >> (7 - (i & 7))) & 1u)
+        end += w.targets
+    dst[MANDATORY_BYTES] |= ACTIVE_FLAG
+    _put(dst, w.active_at, w.targets, w.active)
+    return <int>((end + 7) >> 3)
 
 
 @cython.final
@@ -247,6 +319,29 @@ cdef class DescriptorReader:
             "dtis": [f.dti[i] for i in range(self.structure.decode_target_count)] if f.is_known else [],
             "chains": [f.chain_fdiff[i] for i in range(self.structure.chain_count)] if f.is_known else [],
         }
+
+    def rewrite(self, const uint8_t[::1] dd not None, uint16_t frame_offset, active=None) -> bytes:
+        """Return a descriptor, which is parsed first, with its frame number moved and, unless None, other active targets named."""
+        cdef DdFrame f
+        cdef DdRewrite w
+        cdef uint8_t[512] out
+        if dd.shape[0] > 500:
+            raise ValueError("no element of an extension is so long")
+        raise_for(parse_depdesc(&dd[0] if dd.shape[0] else NULL, dd.shape[0], &self.structure, &f))
+        memset(&w, 0, sizeof(w))
+        w.frame_offset = frame_offset
+        if active is not None and f.is_known:
+            w.targets = self.structure.decode_target_count
+            w.active = active
+            w.has_active = f.has_active
+            w.active_at = f.active_at
+        return <bytes>(<const char*>out)[:rewrite_depdesc(&dd[0], dd.shape[0], &w, out)]
+
+    def layers(self) -> list:
+        """[(spatial id, temporal id, [targets within])] by decode target of the cached structure."""
+        cdef DdLayers* x = &self.structure.layers[self.structure.serial & 1]
+        return [(x.spatial[i], x.temporal[i], [j for j in range(self.structure.decode_target_count) if x.within[i] >> <uint32_t>j & 1])
+                for i in range(self.structure.decode_target_count)]
 
     def cached(self) -> dict:
         """Return the cached structure, {} before the first."""

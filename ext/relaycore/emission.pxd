@@ -4,6 +4,7 @@ A run is what of one frame goes to one subscriber at a time; its packets are mad
 padding do it, so that the kernel takes them in one GSO send (LIMITS sections 4a, 4d).
 """
 from libc.stdint cimport uint8_t, int32_t, uint32_t, int64_t
+from relaycore.history cimport HeaderRules
 from relaycore.routes cimport Egress, Engine, PacketFacts, Transport
 from relaycore.slab cimport Slot
 
@@ -28,9 +29,9 @@ ctypedef struct Run:               # zero-initialise
     int64_t now_ns
     Staged items[16]
 
-# Header with the subscriber's own extension ids; the marker where the frame of spatial layer `top` ends, too; `mid` as long as the receiver may not know our SSRC. Returns its bytes.
+# Header with the subscriber's own extension ids; `rules` NULL for a packet that is of no frame; `mid` as long as the receiver may not know our SSRC. Returns its bytes.
 cdef int write_header(Transport* t, Egress* g, const PacketFacts* f, uint8_t* dst, Py_ssize_t cap, uint32_t ssrc,
-                      uint8_t payload_type, int64_t out_seq, uint32_t out_ts, uint8_t top, int64_t now_ns) noexcept nogil
+                      uint8_t payload_type, int64_t out_seq, uint32_t out_ts, const HeaderRules* rules, int64_t now_ns) noexcept nogil
 # Adds a packet whose header is written; takes the reference to item.out, holds item.source until it was sent. Sends the run first when the packet is not of it.
 cdef void run_add(Engine* e, Run* run, Transport* t, Egress* g, uint32_t out_ts, const Staged* item) noexcept nogil
 cdef void run_send(Engine* e, Run* run) noexcept nogil

@@ -4,8 +4,9 @@ from libc.string cimport memset
 from relaycore.bandwidth cimport IP_UDP_BYTES, bandwidth_departed
 from relaycore.be cimport put_u16, put_u24
 from relaycore.capture cimport CAPTURE_SENT, capture_rtp
+from relaycore.depdesc cimport DD_GROWS, DdRewrite, rewrite_depdesc
 from relaycore.hdrext cimport (
-    EXT_ABS_SEND_TIME, EXT_MID, EXT_PLAYOUT_DELAY, EXT_REPAIRED_RID, EXT_RID, EXT_TOFFSET, EXT_TWCC, ExtView, write_hdrext,
+    EXT_ABS_SEND_TIME, EXT_DD, EXT_MID, EXT_PLAYOUT_DELAY, EXT_REPAIRED_RID, EXT_RID, EXT_TOFFSET, EXT_TWCC, ExtElement, ExtView, write_hdrext,
 )
 from relaycore.pacer cimport pacer_pay_media
 from relaycore.playout cimport PLAYOUT_EXT_BYTES, playout_write
@@ -20,6 +21,8 @@ cdef enum:
     # Padding a packet by more than a twentieth costs more on the wire than a second send does here.
     LEVEL_SHARE = 20
     TAG_BYTES = 16                 # of AEAD; SHA1_80 has ten
+    DESCRIPTOR_BYTES = 255         # of an element in the two-byte form (RFC 8285 section 4.3)
+    DD_LEAST = 3
     LEVEL_MAX = 255                # RTP padding counts itself in one byte (RFC 3550 section 5.1)
     # Hop-by-hop extensions: meant for us, or written anew for each subscriber.
     NOT_FORWARDED = (1 << EXT_MID | 1 << EXT_RID | 1 << EXT_REPAIRED_RID | 1 << EXT_TWCC | 1 << EXT_ABS_SEND_TIME
@@ -31,12 +34,28 @@ cdef inline uint32_t _abs_send_time(int64_t now_ns) noexcept nogil:
     return <uint32_t>(((<uint64_t>now_ns % 64000000000u) << 18) // 1000000000u & 0xffffffu)
 
 
+cdef void _rewrite_descriptor(ExtElement* element, const PacketFacts* f, const HeaderRules* rules, uint8_t* dst) noexcept nogil:
+    """Put a Dependency Descriptor for this receiver in the place of the sender's, as far as there is room."""
+    cdef DdRewrite w
+    if element.bytes < DD_LEAST:
+        return
+    w.frame_offset = rules.frame_offset
+    w.targets = f.view.dd_targets if rules.names_active and element.bytes <= DESCRIPTOR_BYTES - DD_GROWS else 0
+    w.has_active = f.view.dd_has_active
+    w.active_at = f.view.dd_active_at
+    w.active = rules.active
+    if element.bytes <= DESCRIPTOR_BYTES:
+        element.bytes = <uint16_t>rewrite_depdesc(element.data, element.bytes, &w, dst)
+        element.data = dst
+
+
 cdef int write_header(Transport* t, Egress* g, const PacketFacts* f, uint8_t* dst, Py_ssize_t cap, uint32_t ssrc,
-                      uint8_t payload_type, int64_t out_seq, uint32_t out_ts, uint8_t top, int64_t now_ns) noexcept nogil:
+                      uint8_t payload_type, int64_t out_seq, uint32_t out_ts, const HeaderRules* rules, int64_t now_ns) noexcept nogil:
     cdef ExtView x = f.extensions
     cdef uint8_t number[2]
     cdef uint8_t sent_at[3]
     cdef uint8_t playout[3]
+    cdef uint8_t descriptor[256]
     cdef uint8_t marker = f.rtp.marker
     cdef int n
     x.present &= ~<uint32_t>NOT_FORWARDED
@@ -61,11 +80,13 @@ cdef int write_header(Transport* t, Egress* g, const PacketFacts* f, uint8_t* ds
         x.present |= 1u << EXT_PLAYOUT_DELAY
         x.by_kind[EXT_PLAYOUT_DELAY].data = playout
         x.by_kind[EXT_PLAYOUT_DELAY].bytes = PLAYOUT_EXT_BYTES
+    if rules != NULL and (rules.names_active or rules.frame_offset) and x.present >> EXT_DD & 1:
+        _rewrite_descriptor(&x.by_kind[EXT_DD], f, rules, descriptor)
     n = write_hdrext(dst + FIXED_HEADER_BYTES, cap - FIXED_HEADER_BYTES, &t.extensions, &x)
     if n < 0:
         return n
     # At its sender the marker stands on the last packet of a picture with all its layers (RFC 9628 section 4.1).
-    if f.view.spatial_id == top:
+    if rules != NULL and f.view.spatial_id == rules.top:
         marker |= f.view.end_of_frame
     write_rtp_fixed(dst, n > 0, False, marker, payload_type, <uint16_t>(out_seq & 0xffff), out_ts, ssrc)
     return FIXED_HEADER_BYTES + n

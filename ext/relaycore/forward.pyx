@@ -7,7 +7,9 @@ from libc.string cimport memset
 from relaycore.emission cimport RTP_P_BIT, RUN_MAX, Run, Staged, run_add, run_send, write_header
 from relaycore.errs cimport E_NO_SPACE
 from relaycore.hdrext cimport EXT_DD
-from relaycore.history cimport SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_find, source_keep
+from relaycore.history cimport (
+    HeaderRules, SENT_PLACES, SentLog, SentMapping, SourceHistory, sent_log, sent_map, source_find, source_keep,
+)
 from relaycore.mailbox cimport CodecEntry, EV_EGRESS_SWITCHED, Event
 from relaycore.pacer cimport pacer_media_due, pacer_pay_replay, pacer_repair_due, pacer_replay_due
 from relaycore.projection cimport (
@@ -22,12 +24,13 @@ from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, QUEUE_PLACES, QueueItem, Receiver, RtpStream, Transport,
     emit, queue_packet, schedule,
 )
-from relaycore.selection cimport LAYERS_ALL, Picture, TOP_NONE, select_picture, selection_begin, selection_waits
+from relaycore.selection cimport LAYERS_ALL, Picture, Selection, TOP_NONE, select_picture, selection_begin, selection_waits
 from relaycore.slab cimport SLOT_SMALL_BYTES, Slot, slab_take, slot_drop, slot_hold
 from relaycore.srtp cimport SRTP_MAX_OVERHEAD, SRTP_WINDOW, srtp_prefetch
 from relaycore.stages cimport STAGE_ROUTE, stage_begin, stage_end
 from relaycore.timeline cimport timeline_offset, timeline_switch
-from relaycore.views cimport CODEC_AV1, CODEC_OPUS, rewrite_picture
+from relaycore.targets cimport select_frame
+from relaycore.views cimport CODEC_AV1, CODEC_OPUS, find_layers, rewrite_picture
 
 cdef extern from *:
     """
@@ -131,7 +134,7 @@ cdef void _switch(Engine* e, Egress* g, RtpStream* s, const Slot* slot, const Pa
     cdef Event event
     known = projection_rebase(&g.projection, f.ext_seq, f.rtp.rtp_ts, &f.view, known, offset, s.clock_rate_hz, slot.arrival_ns)
     timeline_switch(g, s, former, known)
-    selection_begin(&g.selection)
+    selection_begin(&g.selection, f.view.dd_targets > 1)
     g.source = s
     g.current = f.encoding
     memset(&event, 0, sizeof(event))
@@ -154,7 +157,7 @@ cdef const CodecEntry* _codec_of(const Egress* g, uint8_t codec) noexcept nogil:
 
 
 cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const CodecEntry* codec, uint16_t picture_offset,
-                    uint8_t top, int64_t out_seq, uint32_t out_ts, int64_t now_ns) noexcept nogil:
+                    const HeaderRules* rules, int64_t out_seq, uint32_t out_ts, int64_t now_ns) noexcept nogil:
     """Note what a retransmission of this packet needs."""
     cdef SentMapping m
     if not g.is_video or not g.spec.rtx_ssrc or not codec.rtx_payload_type:
@@ -170,7 +173,7 @@ cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const C
     m.tl0_offset = g.projection.tl0_offset
     m.payload_type = codec.payload_type
     m.rtx_payload_type = codec.rtx_payload_type
-    m.top = top
+    m.rules = rules[0]
     sent_map(g.sent, &m)
     sent_log(g.sent, out_seq, f.ext_seq, now_ns)
 
@@ -196,7 +199,7 @@ cdef void _fill_hole(Engine* e, Run* run, Transport* t, Egress* g, const RtpStre
     item.payload_bytes = PADDING_BYTES
     item.out_seq = out_seq
     item.header_bytes = write_header(t, g, &padding, item.out.data, item.out.capacity, g.spec.ssrc, codec.payload_type, out_seq,
-                                     out_ts, TOP_NONE, now_ns)
+                                     out_ts, NULL, now_ns)
     if item.header_bytes < 0:
         count_error(e, item.header_bytes)
         slot_drop(e.slab, item.out)
@@ -225,6 +228,25 @@ cdef inline bint _is_beyond(const Transport* t, const PacketFacts* f) noexcept n
             and t.extensions.id_of_kind[EXT_DD] == 0)
 
 
+cdef const Picture* _select(const Transport* t, Egress* g, const RtpStream* s, const PacketFacts* f) noexcept nogil:
+    """Return what was decided of a packet's picture, NULL when the packet is left out."""
+    cdef Selection* x = &g.selection
+    cdef Picture* picture = NULL
+    if f.view.keyframe and f.view.dd_targets > 1 and not x.has_targets:
+        selection_begin(x, True)
+    if x.has_targets and f.view.source == 2:
+        # Without the descriptor a receiver would take all layers of a picture for one frame.
+        if select_frame(x, &g.projection, find_layers(s.structure, f.view.dd_serial), &f.view, f.codec, f.rtp.rtp_ts,
+                        0 if f.codec == CODEC_AV1 and not t.extensions.id_of_kind[EXT_DD] else LAYERS_ALL, &picture):
+            return picture
+        return NULL
+    if not x.looks:
+        selection_begin(x, False)
+        x.looks = 1
+    picture = select_picture(x, &g.projection, f.codec, &f.view, f.rtp.rtp_ts)
+    return NULL if picture == NULL or picture.top == TOP_NONE or f.view.spatial_id > picture.top else picture
+
+
 cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int64_t now_ns) noexcept nogil:
     """Add one packet to what goes to one subscriber, or decide not to."""
     cdef const PacketFacts* f = &e.facts[slot - e.slab.slots]
@@ -236,7 +258,7 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     cdef int64_t out_seq
     cdef uint32_t out_ts
     cdef uint16_t picture_offset
-    cdef uint8_t top = LAYERS_ALL
+    cdef HeaderRules rules
     cdef int32_t skipped = 0
     if s == NULL or s.ssrc != f.rtp.ssrc or r.is_stopped:
         return
@@ -262,17 +284,22 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     if codec == NULL:
         projection_drop(&g.projection, f.ext_seq)
         return
-    if g.selection.looks:
-        picture = select_picture(&g.selection, &g.projection, f.codec, &f.view, f.rtp.rtp_ts)
-        if picture == NULL or picture.top == TOP_NONE or f.view.spatial_id > picture.top:
+    rules.top = LAYERS_ALL
+    rules.names_active = 0
+    rules.frame_offset = g.projection.frame_offset
+    if g.selection.looks or f.view.dd_targets > 1:
+        picture = _select(t, g, s, f)
+        if picture == NULL:
             _leave_out(e, run, t, g, s, slot, now_ns)
             if selection_waits(&g.selection, &f.view):
                 request_keyframe(e, r, f.encoding, now_ns)
             return
         picture_offset = picture.picture_offset
-        top = picture.top
+        rules.top = picture.top
+        rules.names_active = g.selection.names_active
+        rules.active = g.selection.active
     if f.codec == CODEC_AV1 and not t.extensions.id_of_kind[EXT_DD]:
-        top = 0
+        rules.top = 0
     item.out = slab_take(e.slab, slot.length + SRTP_MAX_OVERHEAD + 64)
     if item.out == NULL:
         e.counters.slots_exhausted += 1
@@ -292,7 +319,7 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
         rewrite_picture(item.payload, &f.view, <uint16_t>((<uint32_t>f.view.picture_id + picture_offset) & 0x7fffu),
                         <uint8_t>((<uint32_t>f.view.tl0 + g.projection.tl0_offset) & 0xffu))
     item.header_bytes = write_header(t, g, f, item.out.data, item.out.capacity, g.spec.ssrc, codec.payload_type, out_seq, out_ts,
-                                     top, now_ns)
+                                     &rules, now_ns)
     if item.header_bytes < 0 or item.header_bytes + item.payload_bytes + SRTP_MAX_OVERHEAD > item.out.capacity:
         count_error(e, item.header_bytes if item.header_bytes < 0 else E_NO_SPACE)
         slot_drop(e.slab, item.out)
@@ -300,7 +327,7 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     if g.frames == 0 or out_ts != g.projection.last_ts:
         g.frames += 1
     projection_sent(&g.projection, f.rtp.rtp_ts, out_ts, &f.view, picture_offset, slot.arrival_ns)
-    _remember(g, s, f, codec, picture_offset, top, out_seq, out_ts, now_ns)
+    _remember(g, s, f, codec, picture_offset, &rules, out_seq, out_ts, now_ns)
     run_add(e, run, t, g, out_ts, &item)
 
 

@@ -19,6 +19,13 @@ ctypedef struct SourceHistory:     # zero-initialise
     int64_t newest
     uint8_t started
 
+# What the header of a packet needs beside the packet itself.
+ctypedef struct HeaderRules:
+    uint8_t top                    # highest spatial id that goes out: who ends its frame ends the picture
+    uint8_t names_active           # of the Dependency Descriptor: `active` are the decode targets that come
+    uint16_t frame_offset          # added to its frame number
+    uint32_t active
+
 # How packets of one source were rewritten: everything a retransmission has to do again in the same way.
 ctypedef struct SentMapping:
     uint32_t serial                # RtpStream.serial
@@ -28,7 +35,7 @@ ctypedef struct SentMapping:
     uint8_t tl0_offset
     uint8_t payload_type
     uint8_t rtx_payload_type       # 0 = cannot be retransmitted
-    uint8_t top                    # highest spatial id that went out: who ends its frame ends the picture
+    HeaderRules rules
 
 ctypedef struct SentPacket:
     uint32_t source_low            # low 32 bits of the source number

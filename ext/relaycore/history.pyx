@@ -85,7 +85,10 @@ cdef void sent_map(SentLog* l, const SentMapping* m) noexcept nogil:
                             and l.mappings[place].ts_offset == m.ts_offset
                             and l.mappings[place].picture_offset == m.picture_offset
                             and l.mappings[place].tl0_offset == m.tl0_offset
-                            and l.mappings[place].top == m.top
+                            and l.mappings[place].rules.top == m.rules.top
+                            and l.mappings[place].rules.names_active == m.rules.names_active
+                            and l.mappings[place].rules.frame_offset == m.rules.frame_offset
+                            and l.mappings[place].rules.active == m.rules.active
                             and l.mappings[place].payload_type == m.payload_type
                             and l.mappings[place].rtx_payload_type == m.rtx_payload_type):
         return

@@ -11,8 +11,8 @@ ctypedef struct LayerTable:        # of one stream; zero-initialise
     uint64_t selected_bytes[64]    # of what belongs to the decode target of these layers (Dependency Descriptor)
     uint16_t width[8]              # pixels; 0 unknown
     uint16_t height[8]
-    uint8_t target_layer[32]       # 8 * spatial + temporal of each decode target
-    uint8_t has_targets
+    uint32_t active_targets        # of its Dependency Descriptor
+    uint8_t has_targets            # there is one
     uint8_t seen_spatial           # highest ids since the last keyframe
     uint8_t seen_temporal
     uint8_t spatial_count          # what is known of now; 0 nothing yet

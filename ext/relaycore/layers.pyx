@@ -8,7 +8,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 from relaycore.be cimport get_u16, need
-from relaycore.views cimport CODEC_VP9, DdStructure, FrameView, view_packet
+from relaycore.views cimport CODEC_VP9, DdLayers, DdStructure, FrameView, find_layers, view_packet
 
 cdef enum:
     FRAMES_TO_KNOW = 8             # every layer of every structure that browsers send comes within so many frames
@@ -18,30 +18,19 @@ cdef inline int _cell(int spatial_id, int temporal_id) noexcept nogil:
     return LAYER_IDS * spatial_id + temporal_id
 
 
-cdef void _take_targets(LayerTable* x, const DdStructure* s) noexcept nogil:
-    """Note which layers each decode target reaches, and the sizes."""
-    cdef uint32_t target, t
-    cdef uint8_t spatial, temporal
-    x.has_targets = 1
-    for target in range(s.decode_target_count):
-        spatial = temporal = 0
-        for t in range(s.template_count):
-            if s.dti[t][target]:
-                spatial = max(spatial, s.spatial_id[t])
-                temporal = max(temporal, s.temporal_id[t])
-        x.target_layer[target] = <uint8_t>(LAYER_IDS * spatial + temporal)
-    for t in range(8):
-        x.width[t] = s.width[t] if s.has_resolutions else 0
-        x.height[t] = s.height[t] if s.has_resolutions else 0
-
-
-cdef void _count_active(LayerTable* x, const DdStructure* s) noexcept nogil:
+cdef void _take_targets(LayerTable* x, const DdStructure* s, const DdLayers* layers) noexcept nogil:
+    """Note which layers the active decode targets reach, and the sizes."""
     cdef uint32_t target
+    x.has_targets = 1
+    x.active_targets = s.active_targets
     x.spatial_count = x.temporal_count = 0
     for target in range(s.decode_target_count):
         if s.active_targets >> target & 1:
-            x.spatial_count = <uint8_t>max(x.spatial_count, x.target_layer[target] // LAYER_IDS + 1)
-            x.temporal_count = <uint8_t>max(x.temporal_count, x.target_layer[target] % LAYER_IDS + 1)
+            x.spatial_count = <uint8_t>max(x.spatial_count, layers.spatial[target] + 1)
+            x.temporal_count = <uint8_t>max(x.temporal_count, layers.temporal[target] + 1)
+    for target in range(8):
+        x.width[target] = s.width[target] if s.has_resolutions else 0
+        x.height[target] = s.height[target] if s.has_resolutions else 0
 
 
 cdef void _take_sizes(LayerTable* x, const uint8_t* payload, Py_ssize_t n, Py_ssize_t at) noexcept nogil:
@@ -61,6 +50,7 @@ cdef void _take_sizes(LayerTable* x, const uint8_t* payload, Py_ssize_t n, Py_ss
 
 cdef void layers_count(LayerTable* x, const FrameView* v, const DdStructure* structure, const uint8_t* payload, Py_ssize_t n) noexcept nogil:
     cdef int cell = _cell(v.spatial_id & 7, v.temporal_id & 7)
+    cdef const DdLayers* layers
     cdef uint32_t present = v.dd_present
     cdef uint32_t target
     x.bytes[cell] += <uint64_t>n
@@ -73,18 +63,17 @@ cdef void layers_count(LayerTable* x, const FrameView* v, const DdStructure* str
         x.frames_since = 0
     if v.structure_offset:
         _take_sizes(x, payload, n, v.structure_offset)
-    if v.source == 2 and structure != NULL and structure.valid:
-        if v.dd_has_structure:
-            _take_targets(x, structure)
-        if x.has_targets:
-            _count_active(x, structure)
-            target = 0
-            while present:
-                if present & 1:
-                    x.selected_bytes[x.target_layer[target]] += <uint64_t>n
-                present >>= 1
-                target += 1
-            return
+    layers = find_layers(structure, v.dd_serial)
+    if layers != NULL:
+        if v.dd_has_structure or x.active_targets != structure.active_targets:
+            _take_targets(x, structure, layers)
+        target = 0
+        while present:
+            if present & 1:
+                x.selected_bytes[_cell(layers.spatial[target], layers.temporal[target])] += <uint64_t>n
+            present >>= 1
+            target += 1
+        return
     x.seen_spatial = max(x.seen_spatial, v.spatial_id)
     x.seen_temporal = max(x.seen_temporal, v.temporal_id)
     x.spatial_count = <uint8_t>max(x.spatial_count, x.seen_spatial + 1)

@@ -18,7 +18,7 @@ from relaycore.exchange cimport (
 )
 from relaycore.fanout cimport route_packet
 from relaycore.halt cimport halt_receiver
-from relaycore.hdrext cimport EXT_COUNT
+from relaycore.hdrext cimport EXT_COUNT, EXT_DD
 from relaycore.history cimport SOURCE_MS, source_trim
 from relaycore.keycache cimport cache_trim
 from relaycore.keyframes cimport keyframe_crowd_ns
@@ -32,6 +32,7 @@ from relaycore.rtcp cimport SenderInfo
 from relaycore.slab cimport Slot, slab_take, slot_drop
 from relaycore.timeline cimport timeline_note
 from relaycore.units cimport ms
+from relaycore.views cimport DdStructure, adopt_structure
 
 cdef enum:
     RECORDS_PER_TURN = 64          # from each worker, like one batch of a socket
@@ -355,6 +356,11 @@ cdef void _on_packet(Engine* e, Receiver* r, const Record* record, int64_t now_n
     s.codec = f.codec
     s.packets += 1
     s.last_packet_ns = record.arrival_ns
+    if f.view.dd_has_structure:
+        if s.structure == NULL:
+            s.structure = <DdStructure*>calloc(1, sizeof(DdStructure))
+        if s.structure != NULL:
+            adopt_structure(s.structure, f.extensions.by_kind[EXT_DD].data, f.extensions.by_kind[EXT_DD].bytes, f.view.dd_serial)
     enc.last_packet_ns = record.arrival_ns
     if f.view.keyframe and f.view.start_of_frame:
         enc.request_pending = 0

@@ -36,6 +36,9 @@ ctypedef struct Projection:
     int32_t slew_ticks
     uint16_t picture_offset        # out = in + offset (mod 2^15), from the next picture on
     uint16_t last_picture_id
+    uint16_t frame_offset          # of the Dependency Descriptor's frame numbers: out = in + offset (mod 2^16)
+    uint16_t last_frame
+    uint8_t has_frame
     uint8_t tl0_offset
     uint8_t last_tl0
     uint16_t out_low[512]          # low 16 bits of the output number, by source number mod window

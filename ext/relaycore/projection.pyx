@@ -15,7 +15,7 @@ from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport abs
 from libc.string cimport memset
 from relaycore.errs cimport E_REPLAY, E_TOO_OLD
-from relaycore.seq cimport diff_u32, unwrap_u16
+from relaycore.seq cimport diff_u16, diff_u32, unwrap_u16
 from relaycore.views cimport FrameView
 
 cdef enum:
@@ -76,6 +76,9 @@ cdef bint projection_rebase(Projection* p, int64_t ext_seq, uint32_t rtp_ts, con
     if view.picture_id_bytes and p.has_picture_id:
         p.picture_offset = <uint16_t>((<uint32_t>p.last_picture_id + 1 - view.picture_id) & 0x7fffu)
         p.tl0_offset = <uint8_t>((<uint32_t>p.last_tl0 + 1 - view.tl0) & 0xffu)
+    if view.source == 2 and p.has_frame:
+        # A keyframe with an older number would be thrown away at the receiver.
+        p.frame_offset = <uint16_t>((<uint32_t>p.last_frame + 1 - view.frame_number) & 0xffffu)
     return known
 
 
@@ -175,7 +178,7 @@ cdef void _straighten(Projection* p) noexcept nogil:
 
 cdef void projection_sent(Projection* p, uint32_t rtp_ts, uint32_t out_ts, const FrameView* view, uint16_t picture_offset,
                           int64_t arrival_ns) noexcept nogil:
-    cdef uint16_t picture_id
+    cdef uint16_t picture_id, frame
     cdef uint32_t span
     if p.last_arrival_ns == 0 or diff_u32(out_ts, p.last_ts) > 0:
         p.last_ts = out_ts
@@ -184,6 +187,11 @@ cdef void projection_sent(Projection* p, uint32_t rtp_ts, uint32_t out_ts, const
         if p.bends:
             _straighten(p)
     # A late packet of an earlier picture moves nothing back.
+    if view.source == 2:
+        frame = <uint16_t>((<uint32_t>view.frame_number + p.frame_offset) & 0xffffu)
+        if not p.has_frame or diff_u16(frame, p.last_frame) > 0:
+            p.has_frame = 1
+            p.last_frame = frame
     if view.picture_id_bytes:
         picture_id = <uint16_t>((<uint32_t>view.picture_id + picture_offset) & 0x7fffu)
         span = <uint32_t>0x80 if view.picture_id_bytes == 1 else <uint32_t>0x8000

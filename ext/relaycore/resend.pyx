@@ -19,7 +19,6 @@ from relaycore.reports cimport count_error, is_sendable, send_slot
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, Receiver, RESEND_PLACES, ResendItem, RtpStream, Transport, queue_resend,
 )
-from relaycore.selection cimport TOP_NONE
 from relaycore.slab cimport Slot, slab_take, slot_drop
 from relaycore.srtp cimport SRTP_MAX_OVERHEAD, srtp_protect_rtp
 from relaycore.units cimport ms
@@ -101,7 +100,7 @@ cdef int _write(Engine* e, Transport* t, Egress* g, uint16_t out_low, Slot* sour
     cdef uint16_t kept
     cdef int header_bytes, n
     header_bytes = write_header(t, g, f, out.data, out.capacity, g.spec.rtx_ssrc, m.rtx_payload_type, g.rtx_next,
-                                f.rtp.rtp_ts + m.ts_offset, m.top, now_ns)
+                                f.rtp.rtp_ts + m.ts_offset, &m.rules, now_ns)
     if header_bytes < 0:
         return header_bytes
     if header_bytes + OSN_BYTES + f.rtp.payload_bytes + SRTP_MAX_OVERHEAD > out.capacity:
@@ -185,7 +184,7 @@ cdef int resend_padding(Engine* e, Transport* t, Egress* g, int64_t now_ns) noex
     memset(padding, 0, sizeof(padding))
     padding[PADDING_BYTES - 1] = PADDING_BYTES
     n = write_header(t, g, &f, out.data, out.capacity, g.spec.rtx_ssrc, m.rtx_payload_type, g.rtx_next, g.projection.last_ts,
-                     TOP_NONE, now_ns)
+                     NULL, now_ns)
     if n > 0:
         out.data[0] |= <uint8_t>RTP_P_BIT
         n = srtp_protect_rtp(t.send_context, &g.rtx_srtp, g.rtx_next, out.data, n, padding, PADDING_BYTES)

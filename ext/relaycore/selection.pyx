@@ -25,15 +25,19 @@ cdef void selection_init(Selection* x) noexcept nogil:
     x.wanted_spatial = x.wanted_temporal = x.spatial = x.temporal = LAYERS_ALL
 
 
-cdef void selection_begin(Selection* x) noexcept nogil:
+cdef void selection_begin(Selection* x, bint has_targets) noexcept nogil:
     memset(x.pictures, 0, sizeof(x.pictures))
     x.has_newest = x.seen_temporal = 0
     x.spatial = x.wanted_spatial
     x.temporal = x.wanted_temporal
-    x.looks = 1 if x.wanted_spatial < LAYERS_ALL or x.wanted_temporal < LAYERS_ALL else 0
+    x.looks = 1 if has_targets or x.wanted_spatial < LAYERS_ALL or x.wanted_temporal < LAYERS_ALL else 0
+    x.has_targets = 1 if has_targets else 0
+    x.target = -1
+    x.serial = x.has_frames = x.waits = x.names_active = 0
+    x.judged[0] = x.judged[1] = x.sent[0] = x.sent[1] = 0
 
 
-cdef Picture* _keep(Selection* x, uint32_t rtp_ts, uint16_t picture_offset, uint8_t top) noexcept nogil:
+cdef Picture* keep_picture(Selection* x, uint32_t rtp_ts, uint16_t picture_offset, uint8_t top) noexcept nogil:
     cdef Picture* picture = &x.pictures[x.head]
     x.last = x.head
     x.head = (x.head + 1) & MASK
@@ -41,8 +45,9 @@ cdef Picture* _keep(Selection* x, uint32_t rtp_ts, uint16_t picture_offset, uint
     picture.picture_offset = picture_offset
     picture.top = top
     picture.temporal = x.temporal
-    picture.is_skipped = 0
+    picture.is_skipped = picture.is_begun = 0
     picture.is_used = 1
+    picture.target = x.target
     return picture
 
 
@@ -57,7 +62,7 @@ cdef void selection_want(Selection* x, uint8_t spatial, uint8_t temporal, bint i
         # What has been begun is sent to its end.
         x.has_newest = 1
         x.newest_ts = shown_ts
-        _keep(x, shown_ts, picture_offset, LAYERS_ALL)
+        keep_picture(x, shown_ts, picture_offset, LAYERS_ALL)
 
 
 cdef void _turn(Selection* x, int codec, const FrameView* v) noexcept nogil:
@@ -81,35 +86,31 @@ cdef void _turn(Selection* x, int codec, const FrameView* v) noexcept nogil:
 
 cdef Picture* _place(Selection* x, Projection* p, int codec, const FrameView* v, uint32_t rtp_ts) noexcept nogil:
     """Decide about a picture of which no packet was seen."""
-    cdef const Picture* before = NULL
+    cdef const Picture* before
     cdef Picture* picture
     cdef uint16_t offset = p.picture_offset
-    cdef int i
+    cdef uint8_t temporal
     if not x.has_newest or diff_u32(rtp_ts, x.newest_ts) > 0:
         x.has_newest = 1
         x.newest_ts = rtp_ts
         _turn(x, codec, v)
-        picture = _keep(x, rtp_ts, offset, TOP_NONE if v.temporal_id > x.temporal else x.spatial)
+        picture = keep_picture(x, rtp_ts, offset, TOP_NONE if v.temporal_id > x.temporal else x.spatial)
         if picture.top == TOP_NONE and codec == CODEC_VP8 and v.picture_id_bytes:
             picture.is_skipped = 1
             p.picture_offset = (offset - 1u) & 0x7fffu
         return picture
     # It comes late: as it would have gone behind the one before it.
-    for i in range(PICTURES):
-        if not x.pictures[i].is_used or diff_u32(rtp_ts, x.pictures[i].rtp_ts) < 0:
-            continue
-        if before == NULL or diff_u32(x.pictures[i].rtp_ts, before.rtp_ts) > 0:
-            before = &x.pictures[i]
+    before = picture_before(x, rtp_ts)
     if before == NULL:
         return NULL
     offset = <uint16_t>((before.picture_offset - before.is_skipped) & 0x7fffu)
-    i = before.temporal
-    picture = _keep(x, rtp_ts, offset, TOP_NONE if v.temporal_id > i else x.spatial)
-    picture.temporal = <uint8_t>i
+    temporal = before.temporal
+    picture = keep_picture(x, rtp_ts, offset, TOP_NONE if v.temporal_id > temporal else x.spatial)
+    picture.temporal = temporal
     return picture
 
 
-cdef Picture* select_picture(Selection* x, Projection* p, int codec, const FrameView* v, uint32_t rtp_ts) noexcept nogil:
+cdef Picture* find_picture(Selection* x, uint32_t rtp_ts) noexcept nogil:
     cdef Picture* picture = &x.pictures[x.last]
     cdef uint8_t i
     if picture.is_used and picture.rtp_ts == rtp_ts:
@@ -118,11 +119,27 @@ cdef Picture* select_picture(Selection* x, Projection* p, int codec, const Frame
         if x.pictures[i].is_used and x.pictures[i].rtp_ts == rtp_ts:
             x.last = i
             return &x.pictures[i]
-    return _place(x, p, codec, v, rtp_ts)
+    return NULL
+
+
+cdef const Picture* picture_before(const Selection* x, uint32_t rtp_ts) noexcept nogil:
+    cdef const Picture* before = NULL
+    cdef int i
+    for i in range(PICTURES):
+        if not x.pictures[i].is_used or diff_u32(rtp_ts, x.pictures[i].rtp_ts) < 0:
+            continue
+        if before == NULL or diff_u32(x.pictures[i].rtp_ts, before.rtp_ts) > 0:
+            before = &x.pictures[i]
+    return before
+
+
+cdef Picture* select_picture(Selection* x, Projection* p, int codec, const FrameView* v, uint32_t rtp_ts) noexcept nogil:
+    cdef Picture* picture = find_picture(x, rtp_ts)
+    return picture if picture != NULL else _place(x, p, codec, v, rtp_ts)
 
 
 cdef bint selection_waits(const Selection* x, const FrameView* v) noexcept nogil:
-    return x.spatial < v.spatial_id <= x.wanted_spatial
+    return x.waits if x.has_targets else x.spatial < v.spatial_id <= x.wanted_spatial
 
 
 @cython.final
@@ -136,7 +153,7 @@ cdef class SelectionFace:
         self.codec = codec
         selection_init(&self.x)
         projection_init(&self.p, 0)
-        selection_begin(&self.x)
+        selection_begin(&self.x, False)
 
     def want(self, uint8_t spatial=LAYERS_ALL, uint8_t temporal=LAYERS_ALL, shown_ts=None):
         selection_want(&self.x, spatial, temporal, shown_ts is not None, 0 if shown_ts is None else <uint32_t>shown_ts,

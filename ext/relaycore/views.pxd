@@ -38,6 +38,7 @@ ctypedef struct FrameView:
     uint8_t dd_has_structure
     uint8_t dd_is_known                # its template was: the masks below hold; bit per decode target of the structure dd_serial
     uint8_t dd_serial
+    uint8_t dd_targets                 # how many decode targets there are
     uint8_t dd_has_active              # it names its active targets, at bit dd_active_at; else they would stand there
     uint8_t dd_reaches_far             # it leans on a frame further back than dd_leans tells
     uint16_t dd_active_at
@@ -47,6 +48,13 @@ ctypedef struct FrameView:
     uint64_t dd_leans                  # bit d - 1: it leans on the frame d back
     # VP9
     uint8_t structure_offset           # where the scalability structure begins; 0 = none
+
+# What selecting layers needs of a structure.
+ctypedef struct DdLayers:
+    uint8_t serial                     # 0 = none yet
+    uint8_t spatial[32]                # highest ids, by decode target
+    uint8_t temporal[32]
+    uint32_t within[32]                # bit per target of which every frame belongs to this one, too
 
 # One packet's view. dd = EXT_DD element or NULL; structure = per-stream cache (below), updated when the packet carries one.
 # Never fails on peer bytes that merely say nothing: returns E_OK with source 0; E_FORMAT / E_SHORT when descriptor or DD is malformed.
@@ -69,7 +77,16 @@ ctypedef struct DdStructure:           # cached template structure of one stream
     uint16_t height[8]
     uint8_t raw[256]                   # the structure-bearing descriptor as received, for re-sending to joiners
     uint16_t raw_bytes
+    uint8_t serial                     # counts structures that differ
+    DdLayers layers[2]                 # of this structure and the one before, by the lowest bit of their serial
 
 cdef int view_packet(int codec, const uint8_t* payload, Py_ssize_t n, bint marker, const uint8_t* dd, Py_ssize_t dd_bytes, DdStructure* structure, FrameView* out) noexcept nogil
+# Take the structure of a descriptor that another worker has viewed, under the serial it has there.
+cdef void adopt_structure(DdStructure* structure, const uint8_t* dd, Py_ssize_t dd_bytes, uint8_t serial) noexcept nogil
+# What is known of a structure; NULL: too old, or never seen.
+cdef inline const DdLayers* find_layers(const DdStructure* structure, uint8_t serial) noexcept nogil:
+    if structure == NULL or serial == 0 or structure.layers[serial & 1].serial != serial:
+        return NULL
+    return &structure.layers[serial & 1]
 # Writes picture id / TL0 into a payload of the same shape (offsets of `v`).
 cdef void rewrite_picture(uint8_t* payload, const FrameView* v, uint16_t picture_id, uint8_t tl0) noexcept nogil

@@ -37,9 +37,27 @@ cdef void _overrule(const DdFrame* f, const DdStructure* s, FrameView* out) noex
         if f.dti[i] == DTI_SWITCH:
             out.dd_switch |= 1u << i
     out.dd_is_known = 1
+    out.dd_serial = s.serial
+    out.dd_targets = s.decode_target_count
+    out.dd_has_active = f.has_active
+    out.dd_active_at = f.active_at
     out.dd_active = s.active_targets
+    for i in range(f.fdiff_count):
+        if f.fdiffs[i] <= 64:
+            out.dd_leans |= <uint64_t>1 << (f.fdiffs[i] - 1)
+        else:
+            out.dd_reaches_far = 1
     out.switch_up = <uint8_t>(out.dd_switch != 0)
     out.discardable = <uint8_t>(out.dd_present != 0 and not is_needed)
+
+
+cdef void adopt_structure(DdStructure* structure, const uint8_t* dd, Py_ssize_t dd_bytes, uint8_t serial) noexcept nogil:
+    cdef DdFrame frame
+    if parse_depdesc(dd, dd_bytes, structure, &frame) < 0 or not frame.has_structure or structure.serial == serial:
+        return
+    structure.layers[serial & 1] = structure.layers[structure.serial & 1]
+    structure.layers[serial & 1].serial = serial
+    structure.serial = serial
 
 
 cdef int view_packet(int codec, const uint8_t* payload, Py_ssize_t n, bint marker, const uint8_t* dd, Py_ssize_t dd_bytes,
