@@ -17,6 +17,7 @@ from relaycore.projection cimport (
 )
 from relaycore.reports cimport count_error, expedite_report, is_sendable
 from relaycore.requests cimport request_keyframe, request_start
+from relaycore.red cimport red_rewrite
 from relaycore.replay cimport replay_begin, replay_keep, replay_take
 from relaycore.resend cimport resend_next
 from relaycore.ready cimport mark_ready, take_ready
@@ -260,6 +261,7 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     cdef uint16_t picture_offset
     cdef HeaderRules rules
     cdef int32_t skipped = 0
+    cdef const CodecEntry* opus
     if s == NULL or s.ssrc != f.rtp.ssrc or r.is_stopped:
         return
     if _starts(f):
@@ -314,6 +316,10 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
     item.payload = slot.data + f.rtp.payload_offset + skipped
     item.payload_bytes = f.rtp.payload_bytes - skipped
     item.out_seq = out_seq
+    if f.red_bytes and not skipped:
+        opus = _codec_of(g, CODEC_OPUS)
+        if opus != NULL:
+            red_rewrite(item.payload, opus.payload_type)
     if f.view.picture_id_bytes or f.view.tl0_bytes:
         # The clear packet is ours alone and every subscriber writes its own numbers, so it is patched in place.
         rewrite_picture(item.payload, &f.view, <uint16_t>((<uint32_t>f.view.picture_id + picture_offset) & 0x7fffu),

@@ -10,3 +10,5 @@ from relaycore.slab cimport Slot
 cdef int red_primary(const uint8_t* payload, Py_ssize_t n, uint8_t* payload_type) noexcept nogil
 # Notes where the Opus stands in a packet of RED, if its publication was declared clear. E_FORMAT: what is in it is not Opus.
 cdef int red_read(const Receiver* r, const Slot* slot, PacketFacts* f) noexcept nogil
+# Writes the payload type by which a receiver knows Opus into the headers of a packet that red_read has taken.
+cdef void red_rewrite(uint8_t* payload, uint8_t payload_type) noexcept nogil

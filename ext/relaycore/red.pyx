@@ -31,13 +31,16 @@ cdef int red_primary(const uint8_t* payload, Py_ssize_t n, uint8_t* payload_type
     while need(n, at + 1) and payload[at] & 0x80:
         if not need(n, at + HEADER_BYTES):
             return E_SHORT
-        if blocks == BLOCKS_MAX:
+        # Of one codec, as every RED for Opus is.
+        if blocks == BLOCKS_MAX or payload[at] != payload[0]:
             return E_FORMAT
         redundant += get_u16(payload + at + 2) & 0x3ff
         at += HEADER_BYTES
         blocks += 1
     if not need(n, at + 1):
         return E_SHORT
+    if (payload[at] ^ payload[0]) & 0x7f:
+        return E_FORMAT
     payload_type[0] = payload[at] & 0x7f
     at += 1 + redundant
     return <int>at if need(n, at + 1) else E_LENGTH
@@ -56,6 +59,14 @@ cdef int red_read(const Receiver* r, const Slot* slot, PacketFacts* f) noexcept 
             f.red_bytes = <uint16_t>skipped
             return E_OK
     return E_FORMAT
+
+
+cdef void red_rewrite(uint8_t* payload, uint8_t payload_type) noexcept nogil:
+    cdef Py_ssize_t at = 0
+    while payload[at] & 0x80:
+        payload[at] = <uint8_t>(0x80 | payload_type)
+        at += HEADER_BYTES
+    payload[at] = payload_type
 
 
 def parse(bytes payload not None) -> tuple:

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from relaycore.port import EventKind
 from relaycore.srtp import SrtpSession
 from tests.sim.schedule import (
+    OPUS_TAKEN,
     PUBLISHER,
     RENEWED,
     STEP_BYTES,
@@ -83,6 +84,10 @@ class Substitution:
         at = descriptor_bytes(sent.codec, payload)
         self.pairs.setdefault(payload[at:], set()).add(other[at:])
         if sent.primary_at:
+            # Whole, by the receivers' number of Opus.
+            whole, both = bytes([0x80 | OPUS_TAKEN]), bytes([OPUS_TAKEN])
+            one, two = (whole + p[1:4] + both + p[5:] for p in (payload, other))
+            self.pairs.setdefault(one, set()).add(two)
             self.pairs.setdefault(payload[sent.primary_at :], set()).add(other[sent.primary_at :])
         padding = self._other(sent.padding - 1) + sent.packet[-1:] if sent.padding else b""
         return sent.packet[:begin] + other + padding

@@ -22,6 +22,7 @@ VIDEO_RECEIVER, AUDIO_RECEIVER = 10, 11
 # Their ids by subscriber; a subscription made anew has a number of its own, RENEWED further each time.
 VIDEO_EGRESSES, AUDIO_EGRESSES, RENEWED = (100, 101, 102, 103), (200, 201, 202, 203), 1_000
 STEP_BYTES = 4
+OPUS_TAKEN = 120  # the payload type by which subscribers take Opus
 CHECK_NS = 1_500 * MS
 # Cost in machine time.
 NOT_COMPARED = {"stages"}
@@ -244,7 +245,7 @@ class Call:
                 s.peer,
                 {uri: n for uri, n in URIS.items() if n not in left_out and (i or n != TWCC)},
             )
-            s.codecs = {number - 60 + 2 * i: name for name, number in VIDEO.items()} | {120: "opus"}
+            s.codecs = {number - 60 + 2 * i: name for name, number in VIDEO.items()} | {OPUS_TAKEN: "opus"}
             if i != 1:
                 s.codecs[121] = "red"
         for s in self.subscribers[:-1]:

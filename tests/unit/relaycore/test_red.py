@@ -36,8 +36,11 @@ def test_the_primary_block_is_the_last(redundant):
         b"\x6f",
         red(*([b"a"] * 17), b"v"),
         b"\xef\x0f\x03\xff\x6f" + bytes(1023),
+        b"\xef\x0f\x00\x01\x6e" + bytes(9),
+        b"\xef\x0f\x00\x01\xee\x0f\x00\x01\x6f" + bytes(9),
     ],
-    ids=["empty", "cut", "cut header", "no primary header", "no primary", "cut block", "nothing in it", "too many", "one too short"],
+    ids=["empty", "cut", "cut header", "no primary header", "no primary", "cut block", "nothing in it", "too many", "one too short",
+         "other codec", "other codec before"],
 )
 def test_what_does_not_add_up_is_refused(packet):
     with pytest.raises(WireError):
