@@ -33,6 +33,7 @@ cdef enum:
     FIRST_MS = 400                 # of feedback before the first estimate is told
     RISE_PACE_MS = 100             # between tellings of a higher one
     RTT_SMOOTHING = 16
+    PROBE_DRAINS_MS = 250
     DRAIN_MS = 50
     LARGE_FROM_BPS = 2000000       # of a cluster: five packets of full size are 20 ms
     PROBE_BURST = 32               # packets at a time
@@ -188,6 +189,7 @@ cdef void bandwidth_feedback(Engine* e, Transport* t, const RtcpPacket* p, int64
         return
     _take_statuses(b, &w, now_ns)
     _measure_sending(t, now_ns)
+    b.estimator.is_probed = 1 if b.probe.begin_ns or now_ns - b.probe.end_ns < b.estimator.rtt_ns + ms(PROBE_DRAINS_MS) else 0
     estimator_conclude(&b.estimator, now_ns)
     if b.estimator.trend.usage == USAGE_OVER:
         probe_rest(&b.probe, now_ns)

@@ -85,6 +85,7 @@ ctypedef struct Estimator:         # estimator_init before anything else
     int64_t rtt_ns
     uint8_t holds                  # the queue of the last overuse may still be there
     uint8_t is_limited             # the sender had less to send than it was allowed
+    uint8_t is_probed              # a cluster is on the way: the queue is of our making, and short
     double acked_bps               # what arrived lately, with what is not reported; 0 unknown
     double beside_bps              # sent without numbers: sound, RTCP
     int64_t begun_ns               # first conclusion

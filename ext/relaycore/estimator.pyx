@@ -25,6 +25,10 @@ cdef enum:
     RECENT_MS = 60                 # two of these: frames of a few images, between which a queue that only bursts make is empty
     BASE_MS = 10000                # clocks drift a few ms in two of these
     STANDING_MS = 10               # a queue that never is shorter than this, and half a packet, stands
+    PROBED_MS = 40
+    LONG_MS = 40
+    HEAVY_MS = 100
+    LONG_PACE_MS = 1000
     STEADY_MS = 5000               # after a fall; a queue of 300 ms takes two seconds to drain
     START_MS = 500                 # for so long what arrives is believed at once
     MEASURED_PACKETS = 8           # that a fall is measured by, at least
@@ -39,8 +43,10 @@ cdef double THRESHOLD_LEAST_MS = 6.0
 cdef double THRESHOLD_MOST_MS = 600.0
 cdef double THRESHOLD_JUMP_MS = 15.0
 cdef double BACK_OFF = 0.87
+cdef double LIMITED_KEEPS = 1.1
 cdef double GROWTH = 1.08          # a second, while the capacity is not known
-cdef double NEAR_LEAST = 0.04      # a second, while it is
+# A second, while it is: 50 kbit/s at 1 Mbit/s.
+cdef double NEAR_STEP = 50.0
 cdef double NEAR_MOST = 0.06
 cdef double LEAST_BPS = 30000.0
 cdef double PACKET_BITS = 9600.0
@@ -109,7 +115,8 @@ cdef int64_t estimator_standing_ns(const Estimator* x) noexcept nogil:
 
 cdef bint _stands(const Estimator* x) noexcept nogil:
     """Whether there is a queue that does not empty between bursts."""
-    return <double>estimator_standing_ns(x) > <double>ms(STANDING_MS) + PACKET_BITS / 2.0 * 1e9 / x.delay_bps
+    return (<double>(estimator_standing_ns(x) - (ms(PROBED_MS) if x.is_probed else 0))
+            > <double>ms(STANDING_MS) + PACKET_BITS / 2.0 * 1e9 / x.delay_bps)
 
 
 # --- delay ----------------------------------------------------------------------------------------------------------
@@ -354,12 +361,17 @@ cdef void _fall(Estimator* x, int64_t now_ns) noexcept nogil:
     cdef double span_ms = min(max(MEASURED_PACKETS * PACKET_BITS * 1000.0 / x.delay_bps, <double>ACKED_SHORT_MS), <double>ACKED_MS)
     cdef double measured = arrivals_bps(&x.arrivals, <int>span_ms)
     cdef double lower
+    # A tenth of a second is a few frames, of which others on the path may have delayed one: only a long queue is judged by it.
+    if estimator_standing_ns(x) < ms(HEAVY_MS):
+        measured = max(measured, arrivals_bps(&x.arrivals, ACKED_MS))
     measured = measured + x.beside_bps if measured > 0.0 else x.delay_bps
     if x.link_mean_bps > 0.0 and not _is_near_link(x, measured):
         # The path has changed: what was known of it is worth nothing.
         x.link_mean_bps = 0.0
     lower = BACK_OFF * measured
     # Who was allowed more than he sent is not thrown down to what he happened to send.
+    if x.is_limited and estimator_standing_ns(x) < ms(HEAVY_MS):
+        lower = max(lower, LIMITED_KEEPS * measured)
     if x.is_limited and x.link_mean_bps > 0.0:
         lower = max(lower, BACK_OFF * min(x.link_mean_bps, x.delay_bps))
     if lower < x.delay_bps:
@@ -373,15 +385,15 @@ cdef void _fall(Estimator* x, int64_t now_ns) noexcept nogil:
 
 cdef void _rise(Estimator* x, int64_t now_ns) noexcept nogil:
     cdef double elapsed_s = min(1.0, <double>(now_ns - x.changed_ns) / 1e9)
-    cdef double response_s = <double>(x.rtt_ns + ms(RESPONSE_MS)) / 1e9
     cdef double most = 1.5 * x.acked_bps + 10000.0
     cdef double risen = x.delay_bps
     cdef int32_t i
     if x.link_mean_bps > 0.0 and x.acked_bps > x.link_mean_bps * (1.0 + 3.0 * x.link_deviation):
         x.link_mean_bps = 0.0
     if _is_near_link(x, x.delay_bps):
-        # A packet more per response, within bounds: the way back up from a fall is short.
-        risen += min(max(PACKET_BITS / response_s, NEAR_LEAST * x.delay_bps), NEAR_MOST * x.delay_bps) * elapsed_s
+        # Less than in proportion, so that of two flows on a path the smaller gains on the larger; not so little that the way
+        # back up from a fall is long.
+        risen += min(NEAR_STEP * sqrt(x.delay_bps), NEAR_MOST * x.delay_bps) * elapsed_s
     else:
         risen += (GROWTH - 1.0) * x.delay_bps * elapsed_s
     # Nobody knows more of a path than was tried on it.
@@ -397,10 +409,14 @@ cdef void estimator_conclude(Estimator* x, int64_t now_ns) noexcept nogil:
     if x.changed_ns == 0:
         x.changed_ns = now_ns
         x.begun_ns = now_ns
-    if now_ns - x.begun_ns < ms(START_MS) and x.fell_ns == 0:
-        x.delay_bps = max(x.delay_bps, x.acked_bps)
-    # What bursts make grow and what empties between them is no overuse.
-    if x.trend.usage == USAGE_OVER and _stands(x):
+    if now_ns - x.begun_ns < ms(START_MS) and x.fell_ns == 0 and x.acked_bps > 0.0:
+        # Nobody knows more than what arrives; over a queue that is the path's rate.
+        x.delay_bps = BACK_OFF * x.acked_bps if _stands(x) else max(x.delay_bps, x.acked_bps)
+    # What bursts make grow and what empties between them is no overuse. A long queue is, whoever saw it grow: all flows
+    # over it fall then, and the larger ones by more.
+    if (x.trend.usage == USAGE_OVER and _stands(x)) or (
+            x.trend.usage != USAGE_UNDER and estimator_standing_ns(x) > ms(LONG_MS) and not x.is_probed
+            and now_ns - x.fell_ns > ms(LONG_PACE_MS)):
         # Once per response: what is measured before that is still the queue of the rate before.
         if not x.holds or now_ns - x.fell_ns > x.rtt_ns + ms(RESPONSE_MS):
             _fall(x, now_ns)
@@ -409,6 +425,9 @@ cdef void estimator_conclude(Estimator* x, int64_t now_ns) noexcept nogil:
         x.holds = 0
     elif now_ns - x.fell_ns < ms(STEADY_MS) and x.fell_ns and _stands(x):
         # It has to drain first. One that stands for longer is somebody else's: who waited for that would never rise again.
+        x.holds = 0
+    elif x.is_limited:
+        # Who sends little learns nothing of the path; probes do.
         x.holds = 0
     else:
         x.holds = 0

@@ -6,7 +6,7 @@ arithmetic; what the packets are is the caller's business.
 from libc.stdint cimport uint8_t, int32_t, int64_t
 
 cdef enum:
-    PROBE_MS = 15                  # a cluster lasts that long at least
+    PROBE_MS = 25                  # a cluster lasts that long at least
     PROBE_PACKETS = 5              # and has that many packets at least
 
 ctypedef struct Probe:             # zero-initialise

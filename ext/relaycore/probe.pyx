@@ -19,7 +19,7 @@ cdef double MORE_THAN_WANTED = 1.2
 cdef double WORTHWHILE = 1.1       # a cluster below that much of the estimate teaches nothing
 cdef double CONFIRMED = 0.7
 cdef double SATURATED = 0.9        # measured that much less than sent: the path was full, and a little under it is safe
-cdef double UNDER_FULL = 0.95
+cdef double UNDER_FULL = 0.9
 cdef double ARRIVED_LEAST = 0.8
 
 

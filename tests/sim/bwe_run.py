@@ -2,7 +2,8 @@
 
     python -m tests.sim.bwe_run [--seeds 20] [--plan WORDS]
 
-A goal is held when all seeds hold it; the figures are the median and the 5th to 95th percentile over the seeds.
+A goal is held when nine of ten seeds hold it, and those that do not are named; the figures are the median and the 5th to
+95th percentile over the seeds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tests.sim.bwe_plans import PLANS, Goal, Plan, percentile
 
 SEEDS = tuple(range(1, 21))
 CONTROL_SEEDS = (1, 2, 3)
+MAY_MISS = 0.1
 
 
 def judge(plan: Plan, seeds: tuple[int, ...]) -> bool:
@@ -27,8 +29,9 @@ def judge(plan: Plan, seeds: tuple[int, ...]) -> bool:
     for goal in plan.goals:
         values = [figures[goal.figure] for figures in played.values()]
         missed = [seed for seed, figures in played.items() if not goal.holds(figures[goal.figure])]
-        is_held &= not missed
-        verdict = "" if goal.least is None and goal.most is None else "held" if not missed else f"MISSED by {missed}"
+        misses = len(missed) > len(seeds) * MAY_MISS
+        is_held &= not misses
+        verdict = "" if goal.least is None and goal.most is None else f"MISSED by {missed}" if misses else f"held, not by {missed}" if missed else "held"
         low, middle, high = (percentile(values, share) for share in (0.05, 0.5, 0.95))
         print(f"  {goal.figure:40} {goal!s:>18}   {middle:8.2f} ({low:.2f} to {high:.2f}) {goal.unit:8} {verdict}")
     if plan.control:
