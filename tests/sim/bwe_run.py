@@ -31,7 +31,8 @@ def judge(plan: Plan, seeds: tuple[int, ...]) -> bool:
         missed = [seed for seed, figures in played.items() if not goal.holds(figures[goal.figure])]
         misses = len(missed) > len(seeds) * MAY_MISS
         is_held &= not misses
-        verdict = "" if goal.least is None and goal.most is None else f"MISSED by {missed}" if misses else f"held, not by {missed}" if missed else "held"
+        verdict = f"MISSED by {missed}" if misses else f"held, not by {missed}" if missed else "held"
+        verdict = "" if goal.least is None and goal.most is None else verdict
         low, middle, high = (percentile(values, share) for share in (0.05, 0.5, 0.95))
         print(f"  {goal.figure:40} {goal!s:>18}   {middle:8.2f} ({low:.2f} to {high:.2f}) {goal.unit:8} {verdict}")
     if plan.control:
