@@ -59,12 +59,17 @@ HEARD = """async () => {
   let found = null;
   for (const p of client.room.remoteParticipants.values()) for (const publication of p.audioTrackPublications.values()) {
     const report = await publication.track?.getRTCStatsReport();
-    report?.forEach((s) => { if (s.type === 'inbound-rtp') found = {...s, mime: report.get(s.codecId)?.mimeType}; });
+    report?.forEach((s) => { if (s.type === 'inbound-rtp') found = s; });
   }
-  return found === null ? null : {mime: found.mime ?? '', total: found.totalSamplesReceived ?? 0, concealed: found.concealedSamples ?? 0,
+  return found === null ? null : {total: found.totalSamplesReceived ?? 0, concealed: found.concealedSamples ?? 0,
     silent: found.silentConcealedSamples ?? 0, packets: found.packetsReceived ?? 0, lost: found.packetsLost ?? 0,
     events: found.concealmentEvents ?? 0, fec: found.fecPacketsReceived ?? 0, discarded: found.packetsDiscarded ?? 0,
     buffered_s: found.jitterBufferDelay ?? 0, emitted: found.jitterBufferEmittedCount ?? 0};
+}"""
+# Statistics only ever name the Opus inside; what comes first here is what is sent.
+SENT_AS = """() => {
+  const publication = client.room.localParticipant.getTrackPublication(LivekitClient.Track.Source.Microphone);
+  return publication.track.sender.getParameters().codecs[0]?.mimeType ?? '';
 }"""
 
 
@@ -99,7 +104,7 @@ def problems(calls: list[Heard]) -> list[str]:
         if call.has_red and call.concealed >= MAX_CONCEALED:
             found.append(f"seed {call.seed}: {call.concealed:.2%} concealed with RED, less than {MAX_CONCEALED:.0%} wanted")
         if call.has_red and not call.mime.lower().endswith("/red"):
-            found.append(f"seed {call.seed}: {call.mime or 'nothing'} arrived, not RED")
+            found.append(f"seed {call.seed}: {call.mime or 'nothing'} was sent, not RED")
         if call.freeze_s >= MAX_FREEZE_S:
             found.append(f"seed {call.seed}: a freeze of {call.freeze_s:.2f} s, less than {MAX_FREEZE_S:.0f} s wanted")
     return found
@@ -135,7 +140,8 @@ async def call(seed: int, has_red: bool, *, seconds: float = SECONDS, loss: floa
             raise RuntimeError(f"seed {seed}: {frames} frames seen in {CONNECT_S} s, and heard {heard}")
         await asyncio.sleep(SETTLE_S)
         found = await _measured(subscriber, seconds)
-        return Heard(seed=seed, has_red=has_red, **found, proxy=await proxy.stats())
+        mime = await publisher.page.evaluate(SENT_AS)
+        return Heard(seed=seed, has_red=has_red, mime=mime, **found, proxy=await proxy.stats())
 
 
 async def _measured(subscriber: LiveKitJs, seconds: float) -> dict[str, Any]:
@@ -145,9 +151,8 @@ async def _measured(subscriber: LiveKitJs, seconds: float) -> dict[str, Any]:
     await asyncio.sleep(seconds)
     after = await subscriber.page.evaluate(HEARD)
     seen = await subscriber.page.evaluate("() => client.frames()")
-    since = {name: after[name] - before[name] for name in after if name != "mime"}
+    since = {name: after[name] - before[name] for name in after}
     return {
-        "mime": after["mime"],
         "concealed": (since["concealed"] - since["silent"]) / max(1, since["total"]),
         "concealed_events": since["events"],
         "lost_share": since["lost"] / max(1, since["packets"] + since["lost"]),

@@ -129,3 +129,64 @@ def test_timestamp_wrap_is_no_step(first):
     p.rebase(0, first, 0)
     assert p.send(first, 0) == first
     assert p.send((first + 3000) % 2**32, 33_000_000) == (first + 3000) % 2**32
+
+
+# --- time over switches ---
+
+
+def test_a_source_that_is_behind_catches_up_and_keeps_its_true_offset():
+    """Ten pictures that were shown already, at 30 a second: each gets a tick or more of its own, then the scale is the true one."""
+    p = ProjectionMap(0)
+    p.rebase(0, 90_000, 0)
+    assert p.send(90_000, SECOND) == 90_000
+    p.rebase(70, 60_000, SECOND - SECOND // 3, ts_offset=0)
+    shown = [p.send(60_000 + 3_000 * i, SECOND + i) for i in range(20)]
+    assert all(90_000 < before < after for before, after in zip(shown, shown[1:]))
+    assert shown[10] < 90_100 and shown[11:] == [60_000 + 3_000 * i for i in range(11, 20)]
+    assert p.offset == 0
+
+
+def test_hundreds_of_such_switches_add_up_to_nothing():
+    p = ProjectionMap(0)
+    p.rebase(0, 0, 0)
+    p.send(0, SECOND)
+    for i in range(1, 500):
+        # Every source is a picture behind the last one.
+        p.rebase(1000 * i, 90_000 * i - 3_000, SECOND + SECOND * i, ts_offset=0)
+        p.send(90_000 * i - 3_000, SECOND + SECOND * i)
+        assert p.send(90_000 * i, SECOND + SECOND * i + 1) - 90_000 * i in (0, 1, 2)
+
+
+@pytest.mark.parametrize("off", [9_000, -9_000, 200, -5])
+def test_a_guess_is_put_right_at_less_than_a_millisecond_a_second(off):
+    p = ProjectionMap(0)
+    p.rebase(0, 0, 0)
+    p.send(0, SECOND)
+    assert p.slew(off % 2**32)
+    assert p.offset == off % 2**32
+    last = 0
+    for i in range(1, 30 * 130):
+        out = p.send(3_000 * i, SECOND + i)
+        step = out - last - 3_000
+        assert -3 <= step <= 3, "at most 1 ms/s is 3 ticks in a picture"
+        last = out
+    assert last == 3_000 * (30 * 130 - 1) + off
+    # A late packet of a picture on the way gets what the others of it got.
+    assert p.offset == off % 2**32
+
+
+def test_late_packets_of_a_picture_get_the_same_time_while_the_offset_moves():
+    p = ProjectionMap(0)
+    p.rebase(0, 0, 0)
+    p.send(0, SECOND)
+    p.slew(9_000)
+    first = [p.send(3_000 * i, SECOND + i) for i in range(1, 60)]
+    assert [p.send(3_000 * i, 2 * SECOND) for i in range(1, 60)] == first
+
+
+def test_a_second_correction_waits_for_the_first():
+    p = ProjectionMap(0)
+    p.rebase(0, 0, 0)
+    p.send(0, SECOND)
+    assert p.slew(9_000) and not p.slew(1_000)
+    assert p.offset == 9_000
