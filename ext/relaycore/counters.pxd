@@ -31,7 +31,7 @@ ctypedef struct Counters:
     uint64_t stun_refused
     uint64_t feedback_sent
     uint64_t rtx_sent
-    uint64_t rtx_refused           # asked for again too soon or too often
+    uint64_t rtx_refused           # asked for again too soon or too often, or older than a keyframe
     uint64_t rtx_unknown           # asked for, but never sent, too old, or not kept
     uint64_t rtx_queue_dropped
     uint64_t gso_sends             # sends of more than one datagram

@@ -177,6 +177,9 @@ cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const C
     m.rules = rules[0]
     sent_map(g.sent, &m)
     sent_log(g.sent, out_seq, f.ext_seq, now_ns)
+    g.newest_seq = max(g.newest_seq, out_seq)
+    if f.view.keyframe and f.view.start_of_frame and f.view.spatial_id == 0:
+        g.start_seq = max(g.start_seq, out_seq)
 
 
 cdef void _fill_hole(Engine* e, Run* run, Transport* t, Egress* g, const RtpStream* s, Slot* slot, int64_t out_seq,

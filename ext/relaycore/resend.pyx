@@ -3,7 +3,7 @@
 Nothing but RTX is ever sent again: under the primary SSRC a second packet with the same SRTP index would have to be the
 identical ciphertext (a GCM key is given away otherwise), and that is not kept. So a subscriber without RTX gets none.
 """
-from libc.stdint cimport uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
+from libc.stdint cimport int16_t, uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.string cimport memset
 from relaycore.bandwidth cimport IP_UDP_BYTES, bandwidth_departed
 from relaycore.be cimport get_u16, put_u16
@@ -53,6 +53,12 @@ cdef Slot* _find(Engine* e, const Egress* g, const SentPacket* p, const SentMapp
     return slot if f.ext_seq == ext_seq and f.rtp.ssrc == s.ssrc else NULL
 
 
+cdef bint _is_superseded(const Egress* g, uint16_t out_low) noexcept nogil:
+    """Whether a keyframe began since: decoders go on at it, and over a path that just became narrow what was lost before it would
+    take the room of what it needs."""
+    return g.newest_seq + <int16_t>(out_low - <uint16_t>(g.newest_seq & 0xffff)) < g.start_seq
+
+
 cdef void resend_request(Engine* e, Transport* t, Egress* g, uint16_t out_low, int64_t now_ns) noexcept nogil:
     cdef SentMapping* m = NULL
     cdef SentPacket* p
@@ -61,6 +67,9 @@ cdef void resend_request(Engine* e, Transport* t, Egress* g, uint16_t out_low, i
     p = NULL if g.sent == NULL else sent_find(g.sent, out_low, &m)
     if p == NULL or _find(e, g, p, m) == NULL:
         e.counters.rtx_unknown += 1
+        return
+    if _is_superseded(g, out_low):
+        e.counters.rtx_refused += 1
         return
     # The last one may still be under way.
     pause_ms = RTT_UNKNOWN_MS if g.rtt_ns < 0 else g.rtt_ns // 1000000
@@ -157,6 +166,9 @@ cdef void resend_next(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     t.resend_count -= 1
     # A paused subscriber wants nothing of what it lost before.
     if g == NULL or g.id != item.egress_id or g.wanted == NO_INDEX or not is_sendable(t):
+        return
+    if _is_superseded(g, item.out_low):
+        e.counters.rtx_refused += 1
         return
     n = resend_copy(e, t, g, item.out_low, now_ns)
     if n == 0:

@@ -180,6 +180,8 @@ ctypedef struct Egress:            # one subscription
     LossGauge losses               # packets that its receiver asked for again
     Playout playout
     SentLog* sent                  # owned; NULL until a packet was sent that may be sent again
+    int64_t newest_seq             # of what was noted for retransmission, and where the newest keyframe among it begins
+    int64_t start_seq
     uint64_t resent_packets
     uint64_t packets
     uint64_t bytes
