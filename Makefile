@@ -13,7 +13,7 @@
 #   make adversary garbage on every port while a call runs, with a table
 #   make prove-blind  a relay's memory searched for what its encrypted calls hold
 #   make mutants   every rule of wire formats, SRTP and the fail-closed checks taken out in turn, and found missing
-#   make conformance  the oracle over a million generated packets
+#   make conformance  the oracle over a million generated packets, and over a million of every codec and structure
 #   make bwe       bandwidth plans: narrow, narrowing, lossy and shared paths on virtual time, twenty seeds
 #   make noninterference  ten thousand calls, each run again with its payloads' bytes replaced
 #   make false-stops  a million encrypted frames, of which the relay may take none for clear
@@ -100,6 +100,7 @@ mutants: build/stamps/test build
 
 conformance: build/stamps/test build
 	$(PY) -m tests.sim.conformance $(ARGS)
+	$(PY) -m tests.sim.conformance --layers $(ARGS)
 
 bwe: build/stamps/test build
 	$(PY) -m tests.sim.bwe_run $(ARGS)

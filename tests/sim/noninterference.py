@@ -218,7 +218,7 @@ CASES = st.builds(
     has_red=st.booleans(),
 )
 WANTED_SHARES = {"switch": 0.2, "rtx": 0.2, "nack": 0.2, "loss": 0.2, "red": 0.2, "restart": 0.2, "mirrors removed": 0.1,
-                 "cache": 0.1}  # fmt: skip
+                 "cache": 0.1, "layers": 0.2}  # fmt: skip
 
 
 def _extension_ids(datagram: bytes) -> set[int]:
@@ -257,6 +257,7 @@ class Shares(Counter):
             "loss": call.lost > 0,
             "red": call.reds > 0,
             "restart": call.restarts > 0,
+            "layers": call.chosen_layers > 0,
             "mirrors removed": call.remade_mirrors > 0,
             "rtx": found["rtx up"] or found["rtx down"],
             "nack": found["nack up"] or found["nack down"],

@@ -144,7 +144,7 @@ class Call:
         self.protected: list[bytes] = []
         self.held: list[int] = []
         self.asked: list[tuple[int, int]] = []
-        self.lost = self.reds = self.restarts = self.remade_mirrors = 0
+        self.lost = self.reds = self.restarts = self.remade_mirrors = self.chosen_layers = 0
         kid = case.seed & (0xFFFF if case.seed & 1 << 31 else 7)
         spatial = 3 if case.shape == "svc" and case.codec in ("vp9", "av1") else 1
         self.video = Sender(
@@ -344,7 +344,10 @@ class Call:
             self._send(keyframe, fate)
             self.frames(wanted or 0, b, 0)
             keyframe = []
-        self.command(s.engine, "select_encoding", self.video_egress(s), wanted)
+        # Half of the time all layers, else some.
+        layers = (7, 7) if a & 0x80 else (a >> 2 & 3, a >> 4 & 3)
+        self.chosen_layers += layers != (7, 7) and wanted is not None
+        self.command(s.engine, "select_layers", self.video_egress(s), wanted, *layers)
         self._send(keyframe, fate)
 
     def ask(self, a: int, b: int, fate: int) -> None:

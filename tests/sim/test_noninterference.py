@@ -82,7 +82,8 @@ PEEKS = {
 def test_what_a_payload_holds_decides_nothing(what):
     shares = run(what, 300)
     assert shares.missing() == [], shares
-    assert set(WANTED_SHARES) == {"switch", "rtx", "nack", "loss", "red", "restart", "mirrors removed", "cache"}
+    assert set(WANTED_SHARES) == {"switch", "rtx", "nack", "loss", "red", "restart", "mirrors removed", "cache",
+                                   "layers"}  # fmt: skip
     assert shares["payloads compared"] > 15_000
     # Each side of a repair, both kinds of worker, and levelling took part.
     for name in (
@@ -170,12 +171,15 @@ def judged(tmp_path: Path, built: Path, module: str | None, cases: int) -> subpr
 
 
 @pytest.mark.slow
+# A relay of its own is built for each; once is enough, with the compiler's optimisations on.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PEEKS)
 def test_a_relay_that_looks_is_found_out(name, built, tmp_path):
     done = judged(tmp_path, built, PEEKS[name][0], 400)
     assert done.returncode == 1 and "\nInterference (" in f"\n{done.stdout}", done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_same_relay_without_a_peek_is_not(built, tmp_path):
     done = judged(tmp_path, built, None, 200)
