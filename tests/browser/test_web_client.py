@@ -184,7 +184,7 @@ async def test_broken_signalling_is_joined_again_with_all_tracks() -> None:
 
 async def test_relay_that_dies_and_comes_back_finds_its_people_again(monkeypatch: pytest.MonkeyPatch) -> None:
     # The second relay listens where the first did.
-    ports = itertools.cycle([free_port(), free_port()])
+    ports = itertools.cycle([free_port(), free_port(), free_port()])
     monkeypatch.setattr("tests.support.relay_process.free_port", lambda: next(ports))
     async with contextlib.AsyncExitStack() as people:
         async with relay_process() as relay:
