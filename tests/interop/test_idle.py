@@ -10,7 +10,7 @@ from tests.support.relay_process import relay_process
 pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(120)]
 
 SETTLE_S = 3.0
-SPAN_S = 20.0
+SPAN_S = 10.0
 SHARE_MAX = 0.005
 
 

@@ -23,7 +23,7 @@ GOOD = Call(
 @pytest.mark.interop
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.long
+@pytest.mark.matrix
 @pytest.mark.timeout(150)
 async def test_chromium_sees_chromium_through_five_percent_loss(record_property):
     found = await call(1)
