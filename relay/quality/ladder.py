@@ -6,7 +6,7 @@ half the motion look worse than fewer lines (Jitsi's bridge asks for full motion
 is read, not watched: there lines come before motion.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relay.quality.choice import EncodingShape, Quality, Wanted
@@ -37,21 +37,15 @@ class Option:
 class Ladder:
     """The options of one video, ascending; those that cost no less than a better one are left out."""
 
-    __slots__ = ("_bps", "_steps", "heights", "levels", "options")
+    __slots__ = ("_bps", "_offered", "_steps", "heights", "levels", "options")
 
     def __init__(self, options: Iterable[Option], *, is_screen: bool = False) -> None:
         ordered = sorted(options, key=lambda o: (o.height or 0, o.encoding, o.spatial, o.temporal))
         if ordered and not is_screen:
             lowest = ordered[0].level
             ordered = [o for o in ordered if o.level == lowest or o.fps == 0 or o.fps >= LEAST_FPS or o.temporal == ALL]
-        kept: list[Option] = []
-        dearest: float = float("inf")
-        for option in reversed(ordered):
-            # What was not measured yet says nothing about the cost of others.
-            if option.bps < dearest:
-                kept.append(option)
-                dearest = option.bps or dearest
-        self.options = tuple(reversed(kept))
+        self._offered = tuple(ordered)
+        self.options = _worth_it(ordered)
         self.levels: tuple[tuple[int, int], ...] = tuple(dict.fromkeys(option.level for option in self.options))
         self._bps = {(o.encoding, o.spatial, o.temporal): o.bps for o in self.options}
         self._steps: dict[tuple[int, int | None, int], tuple[Option, ...]] = {}
@@ -66,39 +60,51 @@ class Ladder:
         """Return what an option of an earlier ladder costs by this one; as before where it has none like it."""
         return self._bps.get((option.encoding, option.spatial, option.temporal), option.bps)
 
-    def steps(self, ceiling: int, level: int | None, fps: int) -> tuple[Option, ...]:
-        """Return the options of `within` up to that encoding; kept, since many subscribers ask for the same."""
+    def steps(self, level: int | None, fps: int = 0, *, ceiling: int = ALL) -> tuple[Option, ...]:
+        """Return the options up to the level of that number (None: all) and that encoding, with no more motion than
+        asked for (0: all); kept, since many subscribers ask for the same."""
         key = ceiling, level, fps
         found = self._steps.get(key)
         if found is None:
-            found = tuple(option for option in self.within(level, fps) if option.encoding <= ceiling)
-            self._steps[key] = found
+            found = self._steps[key] = self._within(level, fps, ceiling)
         return found
 
-    def within(self, level: int | None, fps: int) -> tuple[Option, ...]:
-        """Return the options up to the level of that number (None: all), with no more motion than asked for (0: all)."""
-        if level is None and fps <= 0:
-            return self.options
-        levels = self.levels if level is None else self.levels[: level + 1]
-        kept: list[Option] = []
-        for wanted in levels:
-            for option in (o for o in self.options if o.level == wanted):
-                kept.append(option)
-                if 0 < fps <= option.fps:
-                    break
-        return tuple(kept)
+    def _within(self, level: int | None, fps: int, ceiling: int) -> tuple[Option, ...]:
+        # What is left out for a better one must be looked at again when that one lies outside of what was asked for.
+        offered = self._offered
+        if level is not None and level < len(self.levels) - 1:
+            highest = self.levels[level]
+            offered = offered[: 1 + max(n for n, option in enumerate(offered) if option.level == highest)]
+        kept = [option for option in offered if option.encoding <= ceiling]
+        if fps > 0:
+            enough = {o.level: o.temporal for o in reversed(kept) if o.fps >= fps}
+            kept = [option for option in kept if option.temporal <= enough.get(option.level, ALL)]
+        return _worth_it(kept)
 
     def level_for(self, wanted: Wanted, shape: EncodingShape) -> int | None:
         """Return the number of the lowest level that covers what is wanted of a picture of that full shape; None: all.
 
-        Where its sizes are not known a quality counts, LOW the lowest level and MEDIUM the one above it.
+        Of several with the same number of lines it is the highest: some publishers send a small picture twice. Where its sizes are not known a quality counts, LOW the lowest level and MEDIUM the one above it.
         """
         if wanted.width > 0 and shape.width > 0 and shape.height > 0 and all(self.heights):
             lines = lines_for(wanted, shape)
-            return next((number for number, height in enumerate(self.heights) if height >= lines), None)
+            covers = min((height for height in self.heights if height >= lines), default=None)
+            return None if covers is None else len(self.heights) - 1 - self.heights[::-1].index(covers)
         if wanted.width > 0 or wanted.quality is Quality.HIGH:
             return None
         return 0 if wanted.quality is Quality.LOW else 1
+
+
+def _worth_it(ascending: Sequence[Option]) -> tuple[Option, ...]:
+    """Return the options without those that cost no less than a better one."""
+    kept: list[Option] = []
+    dearest: float = float("inf")
+    for option in reversed(ascending):
+        # What was not measured yet says nothing about the cost of others.
+        if option.bps < dearest:
+            kept.append(option)
+            dearest = option.bps or dearest
+    return tuple(reversed(kept))
 
 
 def lines_for(wanted: Wanted, shape: EncodingShape) -> float:

@@ -272,7 +272,7 @@ class Division:
         steps: tuple[Option, ...] = ()
         if ceiling is not None:
             level = ladder.level_for(wanted, EncodingShape(publication.width, publication.height))
-            steps = ladder.steps(ceiling, level, wanted.fps)
+            steps = ladder.steps(level, wanted.fps, ceiling=ceiling)
             if not steps:
                 steps = (Option(ceiling, bps=announced_bps(publication, ceiling, publication.shapes()[ceiling])),)
             elif limit is Reason.NONE and steps[-1] is not ladder.options[-1]:

@@ -63,6 +63,31 @@ def test_without_sizes_a_quality_counts():
 
 
 def test_motion_is_bounded_by_what_was_asked_for():
-    assert seen(camera().within(None, 15)) == [(180, 7.5), (180, 15), (360, 15), (720, 15)]
-    assert seen(camera().within(1, 10)) == [(180, 7.5), (180, 15), (360, 15)]
-    assert camera().within(None, 0) is camera().options or camera().within(None, 0) == camera().options
+    assert seen(camera().steps(None, 15)) == [(180, 7.5), (180, 15), (360, 15), (720, 15)]
+    assert seen(camera().steps(1, 10)) == [(180, 7.5), (180, 15), (360, 15)]
+    assert camera().steps(None) == camera().options
+
+
+def twice(large_bps, small_height=360):
+    """A picture sent twice, the larger encoding's rate as a parameter."""
+    return Ladder(
+        Option(encoding, 7, t, bps=int(bps * (0.4 + 0.2 * t)), height=height, fps=3.75 * 2**t)
+        for encoding, (bps, height) in enumerate(((250_000, small_height), (large_bps, 360)))
+        for t in (0, 1, 2)
+    )
+
+
+def test_a_small_picture_sent_twice_keeps_its_motion():
+    for large_bps in (200_000, 300_000):
+        ladder = twice(large_bps)
+        level = ladder.level_for(Wanted(width=640, height=360), EncodingShape(640, 360))
+        assert ladder.steps(level)[-1] == ladder.options[-1]
+        assert ladder.steps(level)[-1].fps == 15
+
+
+def test_what_lost_to_a_better_one_comes_back_when_that_one_is_not_asked_for():
+    ladder = twice(200_000, small_height=180)
+    level = ladder.level_for(Wanted(width=320, height=180), EncodingShape(640, 360))
+    assert seen(ladder.steps(level)) == [(180, 3.75), (180, 7.5), (180, 15)]
+    assert seen(ladder.steps(None, ceiling=0)) == [(180, 3.75), (180, 7.5), (180, 15)]
+    assert seen(ladder.options) == [(180, 3.75), (180, 7.5), (360, 15)]
