@@ -304,6 +304,9 @@ cdef void _close_period(Estimator* x) noexcept nogil:
             best = candidates[i]
             best_value = value
             l.inherent = inherent
+    # A second without loss is no reason to go down, whatever older periods say while they go out of the model.
+    if x.loss_share < LOSS_IGNORED:
+        best = max(best, l.bound_bps)
     l.bound_bps = 0.0 if best >= x.most_bps else max(best, LEAST_BPS)
 
 
