@@ -1,12 +1,14 @@
 """Fuzz targets of the wire formats: no bytes crash a parser, and what one end writes the other end reads."""
 
 import socket
+import struct
 
 from relay.session.binding import local_ufrag
 from relaycore import demux, hdrext, rtcp, rtp, stun
 from relaycore.icelite import IceFace
 from relaycore.tcp import TcpFace
 from relaycore.twcc import TwccFace
+from relaycore.twccread import read_feedback as read_in_the_relay
 from tests.support import vectors
 from tests.support.feedback import read_feedback
 
@@ -127,6 +129,30 @@ def fuzz_stun(data: bytes) -> tuple[object, ...]:
         len(found["unknown_required"]),
         found["username"] is None,
     )
+
+
+def seeds_feedback() -> list[bytes]:
+    face, now_ns, found = TwccFace(), 10**9, []
+    for number in range(65_500, 65_700):
+        now_ns += (number % 9) ** 5 * 10_000
+        if number % 7:
+            face.record(number & 0xFFFF, now_ns)
+        if number % 60 == 0:
+            found.append(face.write_feedback())
+    return found
+
+
+def fuzz_feedback(data: bytes) -> int:
+    """What the relay reads of a subscriber's report is what an independent reader reads, where that reads it at all."""
+    found = read_in_the_relay(data)
+    assert 0 < len(found) <= 4096
+    try:
+        wanted = read_feedback(data)
+    except (ValueError, struct.error):
+        return -len(found)
+    arrived = tuple((number, at // TICK_NS & 0xFFFFFFFF) for number, at in found if at is not None)
+    assert (len(found), arrived) == (wanted.count, wanted.arrivals)
+    return len(arrived)
 
 
 def seeds_twcc() -> list[bytes]:
