@@ -4,13 +4,17 @@ Each takes any bytes and returns; an exception is a finding. `WireError` is the 
 """
 
 import struct
+import tomllib
+from pathlib import Path
 
 from relaycore import av1, h264, red, vp8, vp9
 from relaycore.depdesc import DescriptorReader
 from relaycore.errs import WireError
 from relaycore.srtp import SrtpSession
+from relaycore.targets import TargetsFace
 from relaycore.views import StreamView
 
+VIEWS = Path(__file__).parents[1] / "vectors/views"
 PROFILES = ((1, bytes(range(16)), bytes(14)), (7, bytes(range(16)), bytes(12)), (8, bytes(range(32)), bytes(12)))
 
 
@@ -94,6 +98,49 @@ def fuzz_depdesc(data: bytes) -> None:
             assert cached["active_targets"] < 1 << cached["decode_target_count"]
         if frame["has_structure"]:
             assert cached["raw"] == piece
+
+
+def fuzz_depdesc_rewritten(data: bytes) -> None:
+    """A stream of length-prefixed Dependency Descriptors, each rewritten for a receiver, who must read in them what was sent."""
+    sender, relay, receiver = DescriptorReader(), DescriptorReader(), DescriptorReader()
+    for number, piece in enumerate(_pieces(data)):
+        try:
+            frame = sender.parse(piece)
+        except WireError:
+            continue
+        active = number & (1 << sender.cached()["decode_target_count"]) - 1 if frame["is_known"] else None
+        told = receiver.parse(relay.rewrite(piece, number, active))
+        assert told == frame | {"frame_number": frame["frame_number"] + number & 0xFFFF}
+        if active is not None:
+            assert receiver.cached()["active_targets"] == active
+
+
+def _recorded() -> list[list[bytes]]:
+    """Dependency Descriptors of Chromium's streams."""
+    tables = (tomllib.loads((VIEWS / f"chromium_{name}.toml").read_text()) for name in ("vp9_l3t3", "vp9_l3t3_key", "av1_l3t3_key"))
+    return [[bytes.fromhex(row.split()[4]) for row in table["packets"]] for table in tables]
+
+
+def seeds_depdesc_rewritten() -> list[bytes]:
+    return [b"".join(bytes((len(dd),)) + dd for dd in stream) for stream in _recorded()]
+
+
+def seeds_targets() -> list[bytes]:
+    return [b"".join(bytes((len(dd) + 1, 0x3F)) + dd for dd in stream) for stream in _recorded()]
+
+
+def fuzz_targets(data: bytes) -> None:
+    """Frames of one stream at a subscriber whose choice changes: for each a byte (layers, time) and a descriptor."""
+    face = TargetsFace()
+    rtp_ts = 0
+    for piece in _pieces(data):
+        if not piece:
+            continue
+        spatial, temporal = piece[0] & 3, piece[0] >> 2 & 3
+        face.want(spatial, temporal)
+        rtp_ts = rtp_ts + (piece[0] >> 4) - 2 & 0xFFFFFFFF
+        taken = face.take(piece[1:], rtp_ts)
+        assert taken is None or (taken[0] < 8 and taken[1] < 8)
 
 
 def fuzz_view_stream(data: bytes) -> None:
