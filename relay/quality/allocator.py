@@ -222,8 +222,10 @@ class Allocator:
 
     def _tried(self, ordered: Sequence[Ask], at: Sequence[int], now_ns: int) -> int | None:
         """Return the place of the video that is sent whether the path has room for it or not, for a trial."""
-        first = next((number for number, ask in enumerate(ordered) if ask.steps), None)
-        if first is None or (max(at) >= 0 and now_ns >= self._trial_until_ns):
+        # What costs nothing is silent: it teaches nothing about the path.
+        first = next((number for number, ask in enumerate(ordered) if ask.steps and ask.steps[-1].bps), None)
+        is_running = any(current >= 0 and ask.steps[current].bps for ask, current in zip(ordered, at, strict=True))
+        if first is None or (is_running and now_ns >= self._trial_until_ns):
             if self._short_since_ns is None:
                 self._trials = 0
             self._retry_ns = None

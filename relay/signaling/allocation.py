@@ -274,12 +274,19 @@ class Division:
             level = ladder.level_for(wanted, EncodingShape(publication.width, publication.height))
             steps = ladder.steps(level, wanted.fps, ceiling=ceiling)
             if not steps:
-                steps = (Option(ceiling, bps=announced_bps(publication, ceiling, publication.shapes()[ceiling])),)
+                steps = (Option(ceiling, bps=self._silent_bps(publication, share.carried, ceiling)),)
             elif limit is Reason.NONE and steps[-1] is not ladder.options[-1]:
                 limit = Reason.REQUESTED
         lines = wanted.height or publication.height
         share.ask = Ask(publication.sid, steps, share.priority, lines, limit, is_screen(publication))
         return share.ask
+
+    def _silent_bps(self, publication: Publication, carried: Carried, encoding: int) -> int:
+        """Return what to keep free for a video of which nothing arrives: for one that begins what was announced, for one
+        that stopped, as muted cameras do, nothing; it is reckoned with as soon as it is back."""
+        if publication.muted or self._measuring.rates_of(carried.receiver):
+            return 0
+        return announced_bps(publication, encoding, publication.shapes()[encoding])
 
     def _priority(self, publication: Publication, subscription: "Subscription") -> int:
         if subscription.wanted.priority:

@@ -88,6 +88,9 @@ class Hall:
     def encoding_changed(self, track_sid: str, encoding: int, active: bool) -> None:
         """Choose anew when an encoding comes or goes, and once more when it has proved itself."""
         self.carry_out(self.room.encoding_changed(track_sid, encoding, active, monotonic_ns()))
+        for session in self.sessions.values():
+            # Also whose choice is the same: less of it, or more, can be sent now.
+            session.division.refresh_tracks((track_sid,))
         if active:
             asyncio.get_running_loop().call_later(SETTLE_NS / 1e9 + 0.01, self.settle, track_sid)
 

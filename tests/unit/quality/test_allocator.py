@@ -12,6 +12,7 @@ from relay.quality.allocator import (
     MOST_HOLD_NS,
     PAUSE_HOLD_NS,
     PROOF_NS,
+    RETRY_NS,
     SETTLE_NS,
     Allocator,
     Ask,
@@ -165,6 +166,14 @@ def test_paused_videos_come_back_when_there_is_room():
     assert path.last.paused == {"b"}
     path.at(330_000)
     assert path.steps(330_000, HOLD_NS) == dict.fromkeys("ab", Q)
+
+
+def test_a_video_that_is_silent_and_costs_nothing_neither_counts_as_running_nor_is_tried():
+    path = Path(ask("muted", (Option(2, height=720),), priority=Priority.SPEAKER), ask("a"))
+    path.at(100_000)
+    assert path.last.paused == {"a"} and path.last.grants["muted"].option is not None
+    path.at(100_000, 2 * RETRY_NS + 1 * S)
+    assert path.last.grants["a"].option is Q
 
 
 def test_where_nothing_runs_the_most_important_is_tried_again_ever_more_rarely():

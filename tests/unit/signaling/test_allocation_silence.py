@@ -1,0 +1,56 @@
+"""Videos that fall silent, as cameras do that are muted and encodings that their senders cannot keep up."""
+
+import asyncio
+
+from loadtests.bot import Track
+from tests.unit.signaling.test_allocation import LAYERS, Scene, Viewer, scene, sends
+
+__all__ = ["scene"]
+
+
+def silence(scene: Scene, publisher: Viewer, *encodings: int) -> None:
+    for encoding in encodings:
+        scene.fleet.load.set_encoding(publisher.publications[0].sender, encoding, False)
+
+
+def active(scene: Scene, publisher: Viewer) -> set[int]:
+    (hall,) = scene.relay.conference.halls
+    return hall.room.publication(publisher.publications[0].sid).active_encodings
+
+
+async def test_a_muted_camera_takes_nothing_from_those_that_send(scene: Scene) -> None:
+    ana = await scene.join("ana", (Track.video(*LAYERS),))
+    cy = await scene.join("cy", (Track.video(*LAYERS),))
+    bo = await scene.join("bo")
+
+    async def shown() -> dict[str, str | None]:
+        _, found = await scene.quality("bo")
+        return {s["participant"]: s["current"] and s["current"]["rid"] for s in found["subscriptions"]}
+
+    async with asyncio.timeout(6):
+        while await shown() != {ana.sid: "f", cy.sid: "f"}:
+            await asyncio.sleep(0.1)
+    await cy._send(mute={"sid": cy.publications[0].sid, "muted": True})
+    silence(scene, cy, 0, 1, 2)
+    async with asyncio.timeout(4):
+        while active(scene, cy):
+            await asyncio.sleep(0.1)
+    # Enough for one of them.
+    scene.estimate(bo, 520_000)
+    await asyncio.sleep(0.5)
+    assert (await shown())[ana.sid] == "f"
+
+
+async def test_who_sees_an_encoding_that_falls_silent_is_shown_another(scene: Scene, monkeypatch) -> None:
+    monkeypatch.setattr("relay.signaling.allocation.LATER_S", 0.1)
+    ana = await scene.join("ana", (Track.video(*LAYERS),))
+    bo = await scene.join("bo")
+    await scene.until("bo", sends("f"))
+    scene.estimate(bo, 200_000)
+    await scene.until("bo", sends("h", "bandwidth"))
+    # What the others cost stays as it is.
+    monkeypatch.setattr("relay.signaling.measuring.MATERIAL", 100.0)
+    monkeypatch.setattr("relay.signaling.measuring.OTHER_FPS", 100)
+    await asyncio.sleep(0.4)
+    silence(scene, ana, 1)
+    await scene.until("bo", sends("q"), seconds=3)
