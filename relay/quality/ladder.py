@@ -84,7 +84,8 @@ class Ladder:
     def level_for(self, wanted: Wanted, shape: EncodingShape) -> int | None:
         """Return the number of the lowest level that covers what is wanted of a picture of that full shape; None: all.
 
-        Of several with the same number of lines it is the highest: some publishers send a small picture twice. Where its sizes are not known a quality counts, LOW the lowest level and MEDIUM the one above it.
+        Of several with the same number of lines it is the highest: some publishers send a small picture twice. Where its
+        sizes are not known a quality counts, LOW the lowest level and MEDIUM the one above it.
         """
         if wanted.width > 0 and shape.width > 0 and shape.height > 0 and all(self.heights):
             lines = lines_for(wanted, shape)

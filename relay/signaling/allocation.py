@@ -223,6 +223,9 @@ class Division:
                 told.append(StreamState(share.publication.publisher_sid, track_sid, is_paused))
         if told and self._session.listener is not None:
             self._session.listener.on_stream_states(told)
+        if is_climbing:
+            # The last step may have been told already; what it leaves no room for is found then.
+            self._later = asyncio.get_running_loop().call_later((self._begun_ns + CLIMB_NS - now_ns) / 1e9, self._change)
         if last.again_ns is not None:
             due_ns = -(-last.again_ns // BEAT_NS) * BEAT_NS
             loop = asyncio.get_running_loop()

@@ -23,6 +23,8 @@ PACKET_OVERHEAD_BYTES = 40
 # Weight of the newest second: a keyframe is spread over three.
 SMOOTHING = 0.4
 MATERIAL = 0.1
+# What nothing comes of for so long is no news any more.
+NEWS_S = 5.0
 OTHER_FPS = 3
 # spatial, temporal, height, selected bytes, frames
 _Row = tuple[int, int, int, int, int]
@@ -55,7 +57,10 @@ class Rate:
     fps: float = 0.0
     told_bps: int = 0
     told_fps: float = 0.0
+    # Intervals in a row in which something came; of the row before, how many; and how long nothing came in between.
     measured: int = 0
+    measured_before: int = 0
+    idle_s: float = 0.0
     layers: dict[tuple[int, int], LayerRate] = field(default_factory=dict)
 
 
@@ -130,13 +135,15 @@ class Measuring:
                 continue
             rate = self._rates.get((receiver, encoding))
             if rate is None or packets < rate.packets:
-                rate = Rate(packets, octets, frames)
+                rate = Rate(packets, octets, frames, measured_before=1 if packets else 0)
             elif span_s > 0 and _advance(rate, packets, octets, frames, layers.get((receiver, encoding), ()), span_s):
                 changed.add(receiver)
             rates[receiver, encoding] = rate
             by_receiver.setdefault(receiver, {})[encoding] = rate
         self._rates, self._of_receiver = rates, by_receiver
-        self._has_news = any(rate.packets and not rate.told_bps for rate in rates.values())
+        self._has_news = any(
+            rate.packets and not rate.told_bps and rate.idle_s < NEWS_S for rate in rates.values()
+        )
         if changed:
             self._on_changed(changed)
 
@@ -173,17 +180,25 @@ def _advance(rate: Rate, packets: int, octets: int, frames: int, rows: Sequence[
     grown = octets - rate.octets + PACKET_OVERHEAD_BYTES * (packets - rate.packets)
     # Of its layers only payload is counted; headers are shared out alike.
     overhead = grown / max(1, octets - rate.octets)
-    bps, fps = grown * 8 / span_s, (frames - rate.frames) / span_s
-    rate.packets, rate.octets, rate.frames = packets, octets, frames
-    was_measured = rate.measured
-    is_other = _advance_layers(rate, rows, overhead, span_s)
     if not grown:
         # It pauses: what it cost stays known for when it comes back.
-        rate.measured = 0
+        if rate.measured:
+            rate.measured_before, rate.measured, rate.idle_s = rate.measured, 0, 0.0
+        rate.idle_s += span_s
         return False
+    is_first = rate.measured == 0
+    # A screen that stands still sends a picture a second: what comes so rarely is spread over the time since the last.
+    is_rare = is_first and rate.idle_s > 0 and rate.measured_before == 1
+    if is_rare:
+        span_s += rate.idle_s
     rate.measured += 1
-    if was_measured == 0 and rate.told_bps == 0:
-        # It began somewhere within this interval.
+    rate.idle_s = 0.0
+    # Else it began, or is back, somewhere within this interval.
+    counts = is_rare or not is_first
+    bps, fps = grown * 8 / span_s, (frames - rate.frames) / span_s
+    rate.packets, rate.octets, rate.frames = packets, octets, frames
+    is_other = _advance_layers(rate, rows, overhead, span_s, counts=counts)
+    if not counts:
         return False
     weight = SMOOTHING if rate.bps else 1.0
     rate.bps += (bps - rate.bps) * weight
@@ -195,8 +210,8 @@ def _advance(rate: Rate, packets: int, octets: int, frames: int, rows: Sequence[
     return True
 
 
-def _advance_layers(rate: Rate, rows: Sequence[_Row], overhead: float, span_s: float) -> bool:
-    """Bring an encoding's layers up to now; True when one came, went, or costs something else."""
+def _advance_layers(rate: Rate, rows: Sequence[_Row], overhead: float, span_s: float, *, counts: bool) -> bool:
+    """Bring an encoding's layers up to now, `counts`: and what they cost; True when one came, went, or costs something else."""
     is_other = False
     frames_at: dict[int, int] = {}
     for spatial, temporal, height, octets, frames in sorted(rows):
@@ -206,6 +221,9 @@ def _advance_layers(rate: Rate, rows: Sequence[_Row], overhead: float, span_s: f
         if layer is None:
             rate.layers[spatial, temporal] = LayerRate(octets, total, height)
             is_other = True
+            continue
+        if not counts:
+            layer.octets, layer.frames, layer.height = octets, total, height
             continue
         bps, fps = (octets - layer.octets) * overhead * 8 / span_s, (total - layer.frames) / span_s
         # A layer that was switched off is gone at once, and one that is back is there at once.

@@ -143,3 +143,64 @@ def test_what_goes_out_is_measured_too(monkeypatch) -> None:
     assert (sent.encoding, sent.spatial, sent.temporal, sent.fps) == (0, 1, ALL, 15)
     assert sent.bps == TOP // 2 * 8
     assert plane.measuring.sent(4) is None
+
+
+class Screen:
+    """A stream of which pictures of 4,000 bytes come at some times, looked at as `Measuring.run` does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, gap_s: float) -> None:
+        self.changes: list[set[int]] = []
+        self.measuring = Measuring(None, self.changes.append)  # type: ignore[arg-type]
+        self.now_s, self.pictures, self.due_s, self.gap_s = 0.0, 0, 0.1, gap_s
+        monkeypatch.setattr(measuring, "monotonic_ns", lambda: 1 + int(self.now_s * 1e9))
+
+    @property
+    def rate(self) -> measuring.Rate:
+        return self.measuring.rates_of(RECEIVER)[0]
+
+    def run(self, seconds: float) -> None:
+        end_s = self.now_s + seconds
+        while self.now_s < end_s - 1e-6:
+            self.now_s += measuring.FIRST_INTERVAL_S if self.measuring._has_news else measuring.INTERVAL_S
+            while self.due_s <= self.now_s:
+                self.pictures += 1
+                self.due_s += self.gap_s
+            rows = [(RECEIVER, 0, 4 * self.pictures, 4_000 * self.pictures, self.pictures)]
+            self.measuring.take(
+                SimpleNamespace(streams=np.array(rows, dtype=STREAM), layers=np.array([], dtype=LAYER),
+                                egresses=np.array([], dtype=EGRESS))
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("gap_s", [0.4, 1.0, 1.3, 4.0])
+def test_a_screen_that_stands_still_is_measured_too(monkeypatch, gap_s) -> None:
+    screen = Screen(monkeypatch, gap_s)
+    screen.run(12)
+    assert screen.rate.told_bps == pytest.approx(8 * 4_160 / gap_s, rel=0.5)
+    assert screen.changes and not screen.measuring._has_news
+
+
+def test_a_screen_that_comes_to_rest_is_known_to_cost_less(monkeypatch) -> None:
+    screen = Screen(monkeypatch, 0.02)
+    screen.run(5)
+    assert screen.rate.told_bps > 1_500_000
+    screen.gap_s = 2.5
+    screen.run(30)
+    assert screen.rate.told_bps < 60_000
+
+
+def test_what_was_silent_costs_what_it_did_when_it_is_back(monkeypatch) -> None:
+    screen = Screen(monkeypatch, 0.02)
+    screen.run(5)
+    before = screen.rate.told_bps
+    screen.due_s += 20.85
+    screen.run(24)
+    assert screen.rate.told_bps > 0.7 * before
+
+
+def test_a_stream_of_one_packet_is_not_looked_at_for_ever(monkeypatch) -> None:
+    screen = Screen(monkeypatch, 1e9)
+    screen.run(1)
+    assert screen.measuring._has_news
+    screen.run(8)
+    assert not screen.measuring._has_news
