@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # 1.9 Mbit/s of 720p, near what browsers are configured for.
 GUESSED_BITS_PER_PIXEL = 2.1
 GUESSED_BPS = 300_000
+# Above what a picture of 4K takes. Whoever announces more has it kept free, and looked for on paths, for nobody.
+MOST_ANNOUNCED_BPS = 25_000_000
 
 
 class Ladders:
@@ -67,9 +69,10 @@ def announced_bps(publication: Publication, encoding: int, shape: EncodingShape)
     """Return what an encoding will cost by what its publisher said, or by its size."""
     ordered = sorted(publication.layers, key=lambda layer: layer.quality)
     guessed = int(shape.width * shape.height * GUESSED_BITS_PER_PIXEL) or GUESSED_BPS * (encoding + 1)
+    guessed = min(guessed, MOST_ANNOUNCED_BPS)
     if len(ordered) != publication.encoding_count or not ordered[encoding].bitrate_bps:
         return guessed
-    return min(ordered[encoding].bitrate_bps, 4 * guessed)
+    return min(ordered[encoding].bitrate_bps, 4 * guessed, MOST_ANNOUNCED_BPS)
 
 
 def _options(

@@ -54,3 +54,36 @@ async def test_who_sees_an_encoding_that_falls_silent_is_shown_another(scene: Sc
     await asyncio.sleep(0.4)
     silence(scene, ana, 1)
     await scene.until("bo", sends("q"), seconds=3)
+
+
+async def test_the_first_estimate_counts_however_much_happens_while_it_climbs(scene: Scene, monkeypatch) -> None:
+    ana = await scene.join("ana", (Track.video(*LAYERS),))
+    bo = await scene.join("bo")
+    await scene.until("bo", sends("f"))
+    monkeypatch.setattr("relay.signaling.measuring.MATERIAL", 100.0)
+    monkeypatch.setattr("relay.signaling.measuring.OTHER_FPS", 100)
+    await asyncio.sleep(0.4)
+    division = scene.relay.conference.find_session(bo.sid).division
+    division.estimate_bps = None
+    scene.estimate(bo, 200_000)
+    await asyncio.sleep(0.1)
+    division.refresh_tracks((ana.publications[0].sid,))
+    await scene.until("bo", sends("h"), seconds=2)
+
+
+async def test_a_picture_announced_as_boundless_costs_nobody_else_theirs(scene: Scene, monkeypatch) -> None:
+    huge = 2**32 - 1
+    with monkeypatch.context() as silent:
+        silent.setattr(Viewer, "_start_senders", lambda _bot: None)
+        cy = await scene.join("cy", (Track.video((huge, huge, 0)),))
+    await scene.join("ana", (Track.video(*LAYERS),))
+    await scene.join("bo")
+
+    async def shown() -> str | None:
+        _, found = await scene.quality("bo")
+        assert found["wanted_bps"] < 60_000_000
+        return next(s["current"] and s["current"]["rid"] for s in found["subscriptions"] if s["participant"] != cy.sid)
+
+    async with asyncio.timeout(5):
+        while await shown() != "f":
+            await asyncio.sleep(0.1)
