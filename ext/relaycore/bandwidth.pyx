@@ -32,6 +32,7 @@ cdef enum:
     MEASURE_MS = 250               # over which the sending rate is taken
     FIRST_MS = 400                 # of feedback before the first estimate is told
     RISE_PACE_MS = 100             # between tellings of a higher one
+    FALL_PACE_MS = 10              # of a lower one: a client may claim anything, as often as it likes
     RTT_SMOOTHING = 16
     PROBE_DRAINS_MS = 250
     DRAIN_MS = 50
@@ -109,7 +110,7 @@ cdef void _tell(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     if b.told_bps > 0.0:
         if TELL_FALL * b.told_bps < bps < TELL_RISE * b.told_bps:
             return
-        if bps > b.told_bps and now_ns - b.told_ns < ms(RISE_PACE_MS):
+        if now_ns - b.told_ns < (ms(RISE_PACE_MS) if bps > b.told_bps else ms(FALL_PACE_MS)):
             return
     memset(&event, 0, sizeof(event))
     event.kind = EV_ESTIMATE

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from loadtests.bot import Track
 from tests.unit.signaling.test_allocation import LAYERS, Scene, Viewer, scene, sends
 
@@ -56,6 +58,7 @@ async def test_who_sees_an_encoding_that_falls_silent_is_shown_another(scene: Sc
     await scene.until("bo", sends("q"), seconds=3)
 
 
+@pytest.mark.matrix
 async def test_the_first_estimate_counts_however_much_happens_while_it_climbs(scene: Scene, monkeypatch) -> None:
     ana = await scene.join("ana", (Track.video(*LAYERS),))
     bo = await scene.join("bo")
