@@ -71,6 +71,12 @@ class Rate:
         self._paid_ns = paid_ns
         return True
 
+    def owe(self, count: int, now_ns: int, *, most_s: float) -> float:
+        """Take so many, left or not; return how many seconds to wait until they are, `most_s` at most."""
+        paid_ns = max(self._paid_ns, now_ns - self._burst_ns) + count * self._step_ns
+        self._paid_ns = min(paid_ns, now_ns + int(most_s * NS_PER_S))
+        return max(0, self._paid_ns - now_ns) / NS_PER_S
+
 
 class DataRules:
     """The rules for the messages of one session, in its room."""

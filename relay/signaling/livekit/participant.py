@@ -39,6 +39,15 @@ MAX_BAD_FRAMES = 16
 # A client tries ten times, the first three within two seconds; each resume costs us the whole roster and an offer.
 RESUMES_PER_S = 1
 RESUMES_BURST = 10
+# What a client asks is work on the loop that all calls share, for a list of tracks by its length: up to 80 us for each
+# PART_BYTES, but no longer than requests.MAX_TRACKS_PER_REQUEST. Who asks for more is read more slowly. A room of 200 is joined with
+# some 1,500 parts, descriptions for the most.
+PART_BYTES = 256
+MOST_PARTS = 256
+PARTS_PER_S = 1000
+PARTS_BURST = 5000
+# Heartbeats are not answered while a client waits (`ws.HEARTBEAT_S`).
+MOST_WAIT_S = 2.0
 # How long a dead connection is taken for a live one (`ws.HEARTBEAT_S` and half of it for the answer, and some): what was
 # written meanwhile was never read.
 UNNOTICED_NS = 20_000_000_000
@@ -60,6 +69,7 @@ class LivekitParticipant:
         self._heard_ns = monotonic_ns()
         self._missed = Missed()
         self._resumes = Rate(RESUMES_PER_S, RESUMES_BURST)
+        self._asked = Rate(PARTS_PER_S, PARTS_BURST)
         self._last_sequence = 0
         # Tracks that the relay took back; the client may not have read it yet.
         self.taken_back: deque[str] = deque(maxlen=MAX_TAKEN_BACK)
@@ -252,6 +262,12 @@ class LivekitParticipant:
         if outbox is not self.outbox:
             return
         self._heard_ns = monotonic_ns()
+        wait_s = self._asked.owe(min(MOST_PARTS, 1 + len(frame) // PART_BYTES), self._heard_ns, most_s=MOST_WAIT_S)
+        if wait_s:
+            self.refuse("signal_pace")
+            await asyncio.sleep(wait_s)
+            if outbox is not self.outbox or self.session.is_over:
+                return
         request = rtc.SignalRequest()
         try:
             if isinstance(frame, str):

@@ -141,3 +141,23 @@ def test_who_has_left_is_forgotten_by_the_outbox() -> None:
             info = models.ParticipantInfo(sid=f"PA_{number}", identity="x", version=1, state=state)
             assert outbox.put(rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=[info])))
     assert outbox.known_participants == 0
+
+
+async def test_who_asks_for_much_is_read_slowly_and_the_others_as_ever(connect, relay: Server) -> None:
+    """A list of a thousand tracks is five milliseconds of the loop that all calls share."""
+    ana, bo = await connect("ana"), await connect("bo")
+    listed = rtc.UpdateTrackSettings(track_sids=[f"TR_{number:012}" for number in range(1024)], width=640, height=360)
+    handled = []
+    session = relay.conference.find_session(ana.sid)
+    session.listener._requests._handlers["track_setting"] = handled.append
+    for _ in range(400):
+        await ana.send(track_setting=listed)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 0.5:
+        asked = time.monotonic()
+        await bo.send(ping_req=rtc.Ping(timestamp=1))
+        await bo.until("pong_resp")
+        assert time.monotonic() - asked < 0.25
+    # What its burst allows, and some.
+    assert 60 < len(handled) < 120
+    assert relay.conference.refusals["signal_pace"] > 0
