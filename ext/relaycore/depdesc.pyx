@@ -16,6 +16,7 @@ from libc.string cimport memcmp, memcpy, memset
 from relaycore.be cimport get_u16, put_u16
 from relaycore.errs cimport E_FORMAT, E_OK, E_SHORT
 from relaycore.errs import raise_for
+from relaycore.seq cimport diff_u16
 from relaycore.views cimport DdLayers, DdStructure
 
 cdef enum:
@@ -25,6 +26,7 @@ cdef enum:
     ACTIVE_FLAG = 0x40             # in the byte of the flags
     FLAGS = 5
     MAX_SIZE = 0xffff
+    LATE_FRAMES = 512              # what is repaired is younger; numbers that fall by more begin anew
 
 cdef struct Bits:                  # cursor over the descriptor; borrows it
     const uint8_t* data
@@ -202,6 +204,11 @@ cdef void _succeed(DdStructure* fresh, const DdStructure* former) noexcept nogil
     fresh.layers[fresh.serial & 1].serial = fresh.serial
 
 
+cdef bint _is_late(const DdStructure* s, uint16_t frame_number) noexcept nogil:
+    """Whether a keyframe came behind a newer one, as repaired ones do: its templates have numbers that no frame uses any more."""
+    return s.raw_bytes > 0 and -LATE_FRAMES < diff_u16(frame_number, get_u16(s.raw + 1)) < 0
+
+
 cdef int parse_depdesc(const uint8_t* dd, Py_ssize_t n, DdStructure* structure, DdFrame* out) noexcept nogil:
     cdef DdStructure fresh
     cdef const DdStructure* s = structure
@@ -263,6 +270,9 @@ cdef int parse_depdesc(const uint8_t* dd, Py_ssize_t n, DdStructure* structure, 
         return E_SHORT
     if out.has_structure:
         _succeed(&fresh, structure)
+        if _is_late(structure, out.frame_number):
+            out.is_known = 1 if fresh.serial == structure.serial else 0
+            return E_OK
         structure[0] = fresh
     structure.active_targets = active_targets
     return E_OK

@@ -171,6 +171,11 @@ cdef bint select_frame(Selection* x, Projection* p, const DdLayers* layers, cons
         _advance(x, ahead)
     else:
         i = -ahead
+        if i >= WINDOW and v.keyframe and diff_u32(rtp_ts, x.newest_ts) > 0:
+            # An encoder that starts over may count anew.
+            x.newest_frame = v.frame_number
+            x.judged[0] = x.judged[1] = x.sent[0] = x.sent[1] = 0
+            i = 0
         if i >= WINDOW:
             return False
         if _bit(x.judged, i):

@@ -164,3 +164,14 @@ def test_what_chromium_sends_is_selected_and_named_so_that_a_receiver_can_read_i
             if face.active is not None:
                 assert there.cached()["active_targets"] == face.active
         assert got >= 4
+
+
+@pytest.mark.parametrize("name", ["L1T1", "L3T3", "L3T3_KEY"])
+def test_an_encoder_that_counts_anew_is_followed_from_its_keyframe(name):
+    viewer = Viewer(name)
+    viewer.layout.number = 20_000
+    viewer.picture(key=True)
+    viewer.layers(5)
+    viewer.layout.number = 100
+    assert viewer.picture(key=True)
+    assert all(viewer.layers(5))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from relaycore.depdesc import DescriptorReader
 from relaycore.errs import WireError
+from tests.sim.structures import Layout
 from tests.support.depdesc_writer import Descriptor, Structure, Template, write_depdesc
 from tests.support.guard import GuardedBytes
 
@@ -214,3 +215,19 @@ def test_random_bytes_are_parsed_or_refused_and_nothing_else(seed):
         except WireError as error:
             seen.add(str(error))
     assert seen == {"parsed", "E_SHORT", "E_FORMAT"}
+
+
+def keyframe_and_next(layout: Layout) -> list[bytes]:
+    return [layout.descriptor(next(layout.next_picture(key)), True, True) for key in (True, False)]
+
+
+@pytest.mark.parametrize("fallen", [False, True])
+def test_a_keyframe_that_comes_late_takes_no_newer_ones_structure(fallen):
+    """The numbers of templates change with each keyframe (libwebrtc), and its first packet is the only one that tells them."""
+    former, newer = Layout("L1T3", number=20_000), Layout("L1T3", number=100 if fallen else 20_010, templates_begin=20)
+    reader, late, (first, second) = DescriptorReader(), keyframe_and_next(former)[0], keyframe_and_next(newer)
+    for dd in (late, first) if fallen else (first, late):
+        found = reader.parse(dd)
+        assert found["is_known"] and found["has_structure"]
+    assert reader.parse(second)["is_known"], "an encoder that counts anew" if fallen else "behind a late keyframe"
+    assert reader.cached()["template_id_offset"] == 20
