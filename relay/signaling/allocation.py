@@ -39,6 +39,8 @@ WANTED_STEP = 0.05
 # RTCP, STUN, data channels, and what sound's retransmissions take.
 UNSEEN_BPS = 16_000
 SOUND_MARGIN = 1.1
+# Who is silent sends a packet in 400 ms; who sends nothing at all for so long is muted.
+SOUND_IDLE_S = 2.0
 
 
 @dataclass(eq=False, slots=True)
@@ -308,7 +310,7 @@ class Division:
         total = 0.0
         for receiver in side.sounds:
             rate = self._measuring.rates_of(receiver).get(0)
-            total += rate.bps if rate is not None else 0
+            total += rate.bps if rate is not None and rate.idle_s < SOUND_IDLE_S else 0
         return int(UNSEEN_BPS + total * SOUND_MARGIN)
 
 

@@ -140,8 +140,11 @@ class SubscriberSide:
         """Forward this encoding up to these layers, None for nothing. Before the client has accepted the m-line it is only
         remembered, by the subscription itself."""
         view = self._views.get(track_sid)
-        if view is not None and view.egress is not None:
-            self._command(self._plane.select_layers(view.egress, encoding, spatial=spatial, temporal=temporal))
+        if view is None or view.egress is None:
+            return
+        if not view.is_video:
+            (self.sounds.discard if encoding is None else self.sounds.add)(view.carried.receiver)
+        self._command(self._plane.select_layers(view.egress, encoding, spatial=spatial, temporal=temporal))
 
     def egress_of(self, track_sid: str) -> int | None:
         """The number in the data plane of what is forwarded of this track; None while its client has not taken it."""
@@ -281,8 +284,6 @@ class SubscriberSide:
             return
         if view.is_video:
             self._session.division.begin(publication, view.carried)
-        else:
-            self.sounds.add(view.carried.receiver)
         before = subscription.encoding
         hall.carry_out(hall.room.attached(self._session.sid, view.track_sid, monotonic_ns()))
         if before is not None and subscription.encoding == before:

@@ -5,6 +5,9 @@ import asyncio
 import pytest
 
 from loadtests.bot import Track
+from loadtests.fleet import Fleet
+from relay.signaling.allocation import UNSEEN_BPS
+from tests.support.local_relay import token
 from tests.unit.signaling.test_allocation import LAYERS, Scene, Viewer, scene, sends
 
 __all__ = ["scene"]
@@ -90,3 +93,30 @@ async def test_a_picture_announced_as_boundless_costs_nobody_else_theirs(scene: 
     async with asyncio.timeout(5):
         while await shown() != "f":
             await asyncio.sleep(0.1)
+
+
+async def test_sound_that_nobody_sends_is_not_reserved_for(scene: Scene, monkeypatch) -> None:
+    monkeypatch.setattr("relay.signaling.allocation.SOUND_IDLE_S", 0.5)
+    ana = await scene.join("ana", (Track.audio(),))
+    bo = await scene.join("bo")
+    division = scene.relay.conference.find_session(bo.sid).division
+    async with asyncio.timeout(3):
+        while division._sound_bps() < UNSEEN_BPS + 10_000:
+            await asyncio.sleep(0.05)
+        silence(scene, ana, 0)
+        while division._sound_bps() != UNSEEN_BPS:
+            await asyncio.sleep(0.05)
+
+
+async def test_sound_that_is_not_forwarded_is_not_reserved_for(start, monkeypatch) -> None:
+    relay = await start(tier={"microphones_forwarded": 1})
+    async with Fleet(f"ws://127.0.0.1:{relay.http_port}") as fleet:
+        bots = [await Viewer.join(fleet, token(sub=name), publish=(Track.audio(),)) for name in ("ana", "cy")]
+        bots.append(await Viewer.join(fleet, token(sub="bo"), expect_frames=False))
+        side = relay.conference.find_session(bots[-1].sid).subscriber
+        async with asyncio.timeout(3):
+            while len(side.egresses) < 2 or not side.sounds:
+                await asyncio.sleep(0.05)
+        assert len(side.sounds) == 1
+        for bot in bots:
+            await bot.leave()
