@@ -3,7 +3,7 @@
 The publisher loses, swaps and doubles packets on the way to the relay and answers no NACK; behind the relay nothing is lost, so what
 a subscriber lacks the relay left out, or never had. Rules, beside those of oracle.py:
   leans    a frame is forwarded only with all that it leans on, save what was lost before the relay
-  cut      a frame goes whole, or not at all
+  cut      a frame goes whole, or not at all; one out of the keyframe cache may end where a newer keyframe comes instead
   hole     a number is missing only for a packet that was lost before the relay
   marker   the last packet of a picture has the marker and no other one
   picture  VP8's picture ids grow by one, VP9's by as many as the source's; frame numbers of the descriptor keep their distance
@@ -101,6 +101,7 @@ class LayeredCall(Bench):
         self.unread: list[str] = []
         self.reader = DescriptorReader()
         self._highest = 0
+        self._overtaken: set[tuple[int, int]] = set()
         self._seen: set[int] = set()
         self._paddings: set[int] = set()
 
@@ -254,6 +255,7 @@ class LayeredCall(Bench):
         by_frame: dict[tuple[int, int], list[Got]] = defaultdict(list)
         for g in got:
             by_frame[g.encoding, g.frame].append(g)
+        self._overtaken = {(a.encoding, a.frame) for a, b in zip(got, got[1:]) if self._begins(b)}
         found += self._frames(by_frame)
         found += self._pictures(got)
         return found
@@ -261,7 +263,7 @@ class LayeredCall(Bench):
     def _frames(self, by_frame: dict[tuple[int, int], list[Got]]) -> list[str]:
         found = []
         for (encoding, number), packets in by_frame.items():
-            if (encoding, number) in self.lost | self.late:
+            if (encoding, number) in self.lost | self.late | self._overtaken:
                 continue
             # Some may come twice: a switch may begin at a keyframe that was shown before.
             indices = sorted({g.index for g in packets})
@@ -283,7 +285,7 @@ class LayeredCall(Bench):
         is_clean = not self.lost and not self.late
         for packets in pictures:
             markers = [g.marker for g in packets]
-            is_whole = not any((g.encoding, g.frame) in self.lost for g in packets)
+            is_whole = not any((g.encoding, g.frame) in self.lost | self._overtaken for g in packets)
             if is_clean and is_whole and markers != [False] * (len(markers) - 1) + [True]:
                 found.append(f"marker: picture {packets[0].picture} of {packets[0].encoding} has {markers}")
             if len({g.rtp_ts for g in packets}) > 1:
