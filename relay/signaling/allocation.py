@@ -34,6 +34,8 @@ BEAT_NS = 250_000_000
 CLIMB_NS = 600_000_000
 # Costs that changed and still fit are reckoned with once in so long.
 LATER_S = 2.0
+# A publisher whose encodings flicker has each of its viewers' paths divided no more often than that.
+SOON_S = 0.1
 # The data plane hears of another wanted rate when it differs by so much.
 WANTED_STEP = 0.05
 # RTCP, STUN, data channels, and what sound's retransmissions take.
@@ -166,6 +168,18 @@ class Division:
         for track_sid in track_sids:
             if track_sid in self._shares:
                 self._stale(track_sid)
+
+    def refresh_soon(self, track_sid: str) -> None:
+        """Ask anew about a track whose encodings come or go, which they may do often: with what else changes in a moment."""
+        share = self._shares.get(track_sid)
+        if share is None:
+            return
+        share.ask, share.is_known = None, False
+        loop = asyncio.get_running_loop()
+        if self._later is None or self._later.when() > loop.time() + SOON_S:
+            if self._later is not None:
+                self._later.cancel()
+            self._later = loop.call_later(SOON_S, self._change)
 
     def on_estimate(self, estimate_bps: int) -> None:
         """Take what the path carries now. A fall counts at once, a rise when there is something to be had for it."""

@@ -90,7 +90,7 @@ class Hall:
         self.carry_out(self.room.encoding_changed(track_sid, encoding, active, monotonic_ns()))
         for session in self.sessions.values():
             # Also whose choice is the same: less of it, or more, can be sent now.
-            session.division.refresh_tracks((track_sid,))
+            session.division.refresh_soon(track_sid)
         if active:
             asyncio.get_running_loop().call_later(SETTLE_NS / 1e9 + 0.01, self.settle, track_sid)
 
