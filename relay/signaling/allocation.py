@@ -303,7 +303,8 @@ class Division:
     def _silent_bps(self, publication: Publication, carried: Carried, encoding: int) -> int:
         """Return what to keep free for a video of which nothing arrives: for one that begins what was announced, for one
         that stopped, as muted cameras do, nothing; it is reckoned with as soon as it is back."""
-        if publication.muted or self._measuring.rates_of(carried.receiver):
+        is_known = publication.muted or self._measuring.rates_of(carried.receiver)
+        if is_known and not publication.active_encodings:
             return 0
         return announced_bps(publication, encoding, publication.shapes()[encoding])
 
