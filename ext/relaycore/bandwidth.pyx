@@ -28,6 +28,7 @@ from relaycore.units cimport ms
 cdef enum:
     START_BPS = 300000
     MOST_BPS = 500000000
+    LEAST_BPS = 30000              # the estimator's; at a few bits a second the pacer would owe hours for one packet
     TICK_NS = 250000               # of feedback
     MEASURE_MS = 250               # over which the sending rate is taken
     FIRST_MS = 400                 # of feedback before the first estimate is told
@@ -212,7 +213,7 @@ cdef void bandwidth_remb(Engine* e, Transport* t, uint64_t bps, int64_t now_ns) 
     # Feedback says more, and a client may send both.
     if b == NULL or b.first_feedback_ns:
         return
-    b.remb_bps = min(max(bps, <uint64_t>1), <uint64_t>MOST_BPS)
+    b.remb_bps = min(max(bps, <uint64_t>LEAST_BPS), <uint64_t>MOST_BPS)
     _tell(e, t, now_ns)
 
 

@@ -40,3 +40,14 @@ def test_an_estimate_that_is_claimed_to_jump_is_told_at_a_bounded_pace():
     assert 2 <= len(path.taken(EventKind.ESTIMATE)) <= 110
     path.receive(path.subscriber.protect_rtcp(remb(50_000)), SUBSCRIBER)
     assert path.estimates()[-1] == 50_000, "a fall that lasts is told at once"
+
+
+def test_a_maximum_of_nothing_holds_nobody_up_for_longer_than_it_lasts():
+    path = Path(20_000_000, 600_000)
+    path.receive(path.subscriber.protect_rtcp(remb(0)), SUBSCRIBER)
+    for _ in range(3):
+        path.publish_frame()
+        path.poll()
+    path.receive(path.subscriber.protect_rtcp(remb(5_000_000)), SUBSCRIBER)
+    path.run(3)
+    assert len(path.subscriber.rtp) > 100
