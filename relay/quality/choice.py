@@ -119,6 +119,8 @@ class Chooser:
         best = target(shapes, wanted)
         usable = [encoding for encoding in active if 0 <= encoding < len(shapes)]
         if not usable:
+            # All of it stopped, as a muted camera does, or a screen that stands still: no encoder that flaps.
+            self._fell = False
             return self.current if self.current is not None and self.current <= best else 0
         below = [encoding for encoding in usable if encoding <= best]
         choice = max(below) if below else min(usable)

@@ -120,3 +120,19 @@ def test_the_only_active_one_stopping_keeps_the_choice() -> None:
     assert chooser.choose(THREE[:1], {0}, BEST, 0) == 0
     chooser.on_active(0, False, 1)
     assert chooser.choose(THREE[:1], set(), BEST, 1) == 0
+
+
+def test_a_camera_that_was_muted_is_seen_at_its_best_as_soon_as_that_comes() -> None:
+    chooser, active, now_ns = Chooser(), {0, 1, 2}, 1
+    for encoding in (0, 1, 2):
+        chooser.on_active(encoding, True, now_ns)
+    assert chooser.choose(THREE, active, BEST, now_ns) == 2
+    for encoding in (2, 1, 0):
+        active.discard(encoding)
+        chooser.on_active(encoding, False, now_ns + 1)
+        chooser.choose(THREE, active, BEST, now_ns + 1)
+    for encoding in (0, 1, 2):
+        active.add(encoding)
+        now_ns += 1_000_000
+        chooser.on_active(encoding, True, now_ns)
+        assert chooser.choose(THREE, active, BEST, now_ns) == encoding
