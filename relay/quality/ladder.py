@@ -37,7 +37,7 @@ class Option:
 class Ladder:
     """The options of one video, ascending; those that cost no less than a better one are left out."""
 
-    __slots__ = ("_bps", "_offered", "_steps", "heights", "levels", "options")
+    __slots__ = ("_bps", "_most_fps", "_offered", "_steps", "heights", "levels", "options")
 
     def __init__(self, options: Iterable[Option], *, is_screen: bool = False) -> None:
         ordered = sorted(options, key=lambda o: (o.height or 0, o.encoding, o.spatial, o.temporal))
@@ -45,6 +45,7 @@ class Ladder:
             lowest = ordered[0].level
             ordered = [o for o in ordered if o.level == lowest or o.fps == 0 or o.fps >= LEAST_FPS or o.temporal == ALL]
         self._offered = tuple(ordered)
+        self._most_fps = max((option.fps for option in ordered), default=0.0)
         self.options = _worth_it(ordered)
         self.levels: tuple[tuple[int, int], ...] = tuple(dict.fromkeys(option.level for option in self.options))
         self._bps = {(o.encoding, o.spatial, o.temporal): o.bps for o in self.options}
@@ -63,6 +64,9 @@ class Ladder:
     def steps(self, level: int | None, fps: int = 0, *, ceiling: int = ALL) -> tuple[Option, ...]:
         """Return the options up to the level of that number (None: all) and that encoding, with no more motion than
         asked for (0: all); kept, since many subscribers ask for the same."""
+        if fps > self._most_fps:
+            # More than there is is all there is, and not kept for each number that somebody makes up.
+            fps = 0
         key = ceiling, level, fps
         found = self._steps.get(key)
         if found is None:

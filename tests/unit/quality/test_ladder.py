@@ -91,3 +91,10 @@ def test_what_lost_to_a_better_one_comes_back_when_that_one_is_not_asked_for():
     assert seen(ladder.steps(level)) == [(180, 3.75), (180, 7.5), (180, 15)]
     assert seen(ladder.steps(None, ceiling=0)) == [(180, 3.75), (180, 7.5), (180, 15)]
     assert seen(ladder.options) == [(180, 3.75), (180, 7.5), (360, 15)]
+
+
+def test_frame_rates_that_are_made_up_are_not_all_kept() -> None:
+    ladder = Ladder(Option(0, 7, t, bps, 180, fps) for t, bps, fps in ((0, 50_000, 8.0), (1, 70_000, 15.0), (7, 100_000, 30.0)))
+    for fps in range(5_000):
+        assert ladder.steps(None, fps) == ladder.steps(None, 0)[: 3 if fps > 15 or fps == 0 else 2 if fps > 8 else 1]
+    assert len(ladder._steps) <= 31
