@@ -10,6 +10,8 @@ from relay.rooms.endpoint import Endpoint
 if TYPE_CHECKING:
     from relay.signaling.hall import Hall
 
+MANY = 64
+
 
 class Demands:
     """The demand for every video of one room. Changes of one turn of the loop are looked at together."""
@@ -18,6 +20,7 @@ class Demands:
         self._hall = hall
         self._demands: dict[str, Demand] = {}
         self._touched: set[str] = set()
+        self._forget_at = MANY
         self._due: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -25,6 +28,7 @@ class Demands:
         """Look at what this participant publishes by now."""
         for publication in publisher.bound_publications():
             if publication.is_video and publication.sid not in self._demands:
+                self._forget_gone()
                 self._demands[publication.sid] = Demand()
                 self.touch(publication.sid)
 
@@ -43,6 +47,13 @@ class Demands:
                 handle.cancel()
         self._touched.clear()
 
+    def _forget_gone(self) -> None:
+        """Keep nothing of tracks that ended unseen: of those nobody tells."""
+        if len(self._demands) >= self._forget_at:
+            room = self._hall.room
+            self._demands = {sid: demand for sid, demand in self._demands.items() if room.publication(sid) is not None}
+            self._forget_at = max(MANY, 2 * len(self._demands))
+
     def _update(self) -> None:
         self._due = None
         touched, self._touched = self._touched, set()
@@ -53,8 +64,8 @@ class Demands:
             if publication is None:
                 self._demands.pop(track_sid, None)
                 continue
-            demand = self._demands[track_sid]
-            if demand.update(room.wanted_of(track_sid), now_ns):
+            demand = self._demands.get(track_sid)
+            if demand is not None and demand.update(room.wanted_of(track_sid), now_ns):
                 listener = self._hall.listener(publication.publisher_sid)
                 if listener is not None:
                     listener.on_demand(track_sid, demand.enabled())
