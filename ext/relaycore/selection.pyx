@@ -18,6 +18,7 @@ from relaycore.views cimport CODEC_VP8, CODEC_VP9, FrameView
 
 cdef enum:
     MASK = PICTURES - 1
+    BACK_TICKS = 900000            # 10 s: no packet of a picture is so late
 
 
 cdef void selection_init(Selection* x) noexcept nogil:
@@ -84,13 +85,20 @@ cdef void _turn(Selection* x, int codec, const FrameView* v) noexcept nogil:
         x.temporal = x.wanted_temporal
 
 
+cdef inline bint _is_ahead(const Selection* x, const FrameView* v, uint32_t rtp_ts) noexcept nogil:
+    """Whether a picture comes behind all others; a keyframe does as well where a sender begins its time anew, or was silent for half of
+    the 13 hours that 32 bits of it count."""
+    cdef int64_t ahead = diff_u32(rtp_ts, x.newest_ts)
+    return not x.has_newest or ahead > 0 or (v.keyframe and ahead < -BACK_TICKS)
+
+
 cdef Picture* _place(Selection* x, Projection* p, int codec, const FrameView* v, uint32_t rtp_ts) noexcept nogil:
     """Decide about a picture of which no packet was seen."""
     cdef const Picture* before
     cdef Picture* picture
     cdef uint16_t offset = p.picture_offset
     cdef uint8_t temporal
-    if not x.has_newest or diff_u32(rtp_ts, x.newest_ts) > 0:
+    if _is_ahead(x, v, rtp_ts):
         x.has_newest = 1
         x.newest_ts = rtp_ts
         _turn(x, codec, v)

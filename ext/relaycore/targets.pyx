@@ -21,6 +21,7 @@ from relaycore.seq cimport diff_u16, diff_u32
 from relaycore.views cimport CODEC_AV1, CODEC_VP8, DdLayers, DdStructure, FrameView, find_layers, view_packet
 
 cdef enum:
+    BACK_TICKS = 900000            # 10 s: no packet of a picture is so late
     WINDOW = 128                   # frames whose decisions are remembered: a second of three layers at 30 Hz and more
 
 
@@ -136,12 +137,17 @@ cdef void _name_active(Selection* x, const DdLayers* layers, const FrameView* v)
         x.names_active = 1
 
 
-cdef Picture* _place(Selection* x, Projection* p, uint32_t rtp_ts, bint* is_ahead) noexcept nogil:
+cdef inline bint _is_anew(const Selection* x, const FrameView* v, uint32_t rtp_ts) noexcept nogil:
+    """Whether a keyframe's time is none that a late one could have: its sender began anew, or was silent for hours (selection.pyx)."""
+    return v.keyframe and diff_u32(rtp_ts, x.newest_ts) < -BACK_TICKS
+
+
+cdef Picture* _place(Selection* x, Projection* p, const FrameView* v, uint32_t rtp_ts, bint* is_ahead) noexcept nogil:
     """Return the picture of a frame; NULL when it comes too late to be placed."""
     cdef Picture* picture = find_picture(x, rtp_ts)
     cdef const Picture* before
     cdef int target
-    is_ahead[0] = not x.has_newest or diff_u32(rtp_ts, x.newest_ts) >= 0
+    is_ahead[0] = not x.has_newest or diff_u32(rtp_ts, x.newest_ts) >= 0 or _is_anew(x, v, rtp_ts)
     if picture != NULL:
         return picture
     if is_ahead[0]:
@@ -171,7 +177,7 @@ cdef bint select_frame(Selection* x, Projection* p, const DdLayers* layers, cons
         _advance(x, ahead)
     else:
         i = -ahead
-        if i >= WINDOW and v.keyframe and diff_u32(rtp_ts, x.newest_ts) > 0:
+        if i >= WINDOW and v.keyframe and (diff_u32(rtp_ts, x.newest_ts) > 0 or _is_anew(x, v, rtp_ts)):
             # An encoder that starts over may count anew.
             x.newest_frame = v.frame_number
             x.judged[0] = x.judged[1] = x.sent[0] = x.sent[1] = 0
@@ -181,7 +187,7 @@ cdef bint select_frame(Selection* x, Projection* p, const DdLayers* layers, cons
         if _bit(x.judged, i):
             out[0] = find_picture(x, rtp_ts)
             return out[0] != NULL and _bit(x.sent, i)
-    picture = out[0] = _place(x, p, rtp_ts, &is_newest)
+    picture = out[0] = _place(x, p, v, rtp_ts, &is_newest)
     if picture == NULL:
         return False
     if not v.dd_is_known or layers == NULL:

@@ -220,3 +220,15 @@ def test_layers_that_cannot_be_are_refused(layers):
     bench.video()
     with pytest.raises(ValueError):
         bench.engine.select_layers(21, 0, *layers)
+
+
+@pytest.mark.parametrize("later", [2**31 + 90_000, 2**32 - 5_000_000])
+def test_a_sender_that_was_silent_for_hours_or_begins_its_time_anew_is_shown_from_its_keyframe(later):
+    face = SelectionFace(VP8)
+    face.want(temporal=0)
+    assert face.take(9_000_000, keyframe=True) != (None, None)
+    assert face.take(9_000_000 + 3_000) != (None, None)
+    begin = 9_000_000 + later & 0xFFFF_FFFF
+    assert face.take(begin, keyframe=True) != (None, None)
+    assert face.take(begin + 3_000) != (None, None)
+    assert face.take(begin + 6_000, temporal_id=1) == (None, None)

@@ -175,3 +175,14 @@ def test_an_encoder_that_counts_anew_is_followed_from_its_keyframe(name):
     viewer.layout.number = 100
     assert viewer.picture(key=True)
     assert all(viewer.layers(5))
+
+
+@pytest.mark.parametrize("later", [2**31 + 90_000, 2**32 - 5_000_000])
+@pytest.mark.parametrize("fallen", [False, True])
+def test_a_sender_that_was_silent_for_hours_is_shown_from_its_keyframe(later, fallen):
+    face, layout = TargetsFace(), Layout("L1T3", number=20_000)
+    for ts in (9_000_000, 9_000_000 + later):
+        for i in range(5):
+            (frame,) = layout.next_picture(i == 0)
+            assert face.take(layout.descriptor(frame, True, True), ts + 3000 * i & 0xFFFF_FFFF) is not None
+        layout.number = 100 if fallen else layout.number
