@@ -161,27 +161,6 @@ async def test_simulcast_has_three_encodings_and_speech_is_mono_with_dtx() -> No
         ]
 
 
-KEEP_SOCKETS = """
-const Plain = WebSocket;
-window.sockets = [];
-window.WebSocket = class extends Plain { constructor(...a) { super(...a); sockets.push(this); } };
-"""
-
-
-async def test_broken_signalling_is_joined_again_with_all_tracks() -> None:
-    async with relay_process() as relay, guest(relay.origin, "Bo", room="r") as bo:
-        await bo.join()
-        async with guest(relay.origin, "Ada", room="r", script=KEEP_SOCKETS) as ada:
-            await ada.join()
-            await asyncio.gather(ada.sees("Bo"), bo.sees("Ada"))
-            await ada.page.evaluate("() => { sockets.at(-1).close(); }")
-            await until(lambda: has_sockets(ada, 2), "Ada opens a second connection")
-            await ada.connected()
-            await asyncio.gather(ada.sees("Bo"), bo.sees("Ada"))
-            await until(bo.hears_something, "Bo hears Ada")
-            assert await bo.text("#call-count") == "2"
-
-
 async def test_relay_that_dies_and_comes_back_finds_its_people_again(monkeypatch: pytest.MonkeyPatch) -> None:
     # The second relay listens where the first did.
     ports = itertools.cycle([free_port(), free_port(), free_port()])
@@ -430,10 +409,6 @@ async def holds(fact: bool) -> bool:
 
 async def has_tiles(person: Guest, count: int) -> bool:
     return len(await person.tiles()) == count
-
-
-async def has_sockets(person: Guest, count: int) -> bool:
-    return await person.page.evaluate("sockets.length") >= count
 
 
 async def uses(person: Guest, device: str, selector: str = ".tile.is-local video") -> bool:

@@ -29,6 +29,7 @@ TILES = """() => [...document.querySelectorAll("#call:not([hidden]) .tile")].map
     hasVideo: tile.classList.contains("has-video"),
     lock: tile.dataset.lock ?? "",
     said: tile.querySelector(".tile-seal:not([hidden])")?.textContent ?? "",
+    paused: tile.querySelector(".tile-paused:not([hidden])")?.textContent ?? "",
     initials: tile.querySelector(".avatar").textContent,
     isAvatarShown: getComputedStyle(tile.querySelector(".avatar")).visibility === "visible",
     frames: video.getVideoPlaybackQuality().totalVideoFrames,

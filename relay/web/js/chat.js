@@ -1,6 +1,7 @@
 /** Text messages in a call: LiveKit's chat_message in reliable data packets; user packets of topic "chat" are read too. */
 
-import { decodePacket, decodePayload, encodePacket, encodePayload } from "./datapacket.js";
+import { decodePacket, decodePayload, encodePayload } from "./datapacket.js";
+import { Received } from "./reliable.js";
 
 export const MAX_CHARACTERS = 2000;
 const TOPICS = ["chat", "lk-chat-topic"];
@@ -13,8 +14,7 @@ const MAX_SEEN = 10_000;
 export class Chat {
   #store;
   #send;
-  #sequence = 0;
-  #lastSequence = new Map();
+  received = new Received();
   #seen = new Set(); // IVs of sealed messages
   #turn = Promise.resolve(); // Sealing takes a moment; messages keep their order.
   onNotice = () => {}; // Called with what the relay has to say to this person.
@@ -34,7 +34,7 @@ export class Chat {
     const { e2ee } = this;
     this.#turn = this.#turn.then(async () => {
       const content = e2ee?.isOn ? { encrypted: await e2ee.sealData(identity, encodePayload({ chat })) } : { chat };
-      this.#send(encodePacket({ kind: "RELIABLE", sequence: ++this.#sequence, ...content }));
+      this.#send(content);
     });
     this.#add({ id: chat.id, from: me, name, text: message, atMs: chat.timestamp, isMine: true });
   }
@@ -42,7 +42,8 @@ export class Chat {
   /** Take the bytes of a data channel message; the relay has written the true sender into them. */
   onData(data, participants) {
     const packet = data instanceof ArrayBuffer ? decodePacket(data) : null;
-    if (!packet) return;
+    // Packets may be repeated after a reconnect, of ours or of their sender.
+    if (!packet || !this.received.take(packet)) return;
     if (packet.user?.topic === NOTICE_TOPIC) {
       if (!packet.participantIdentity) this.onNotice(new TextDecoder().decode(packet.user.payload));
       return;
@@ -69,17 +70,14 @@ export class Chat {
   #take(packet, participants) {
     const text = textOf(packet);
     if (!text) return;
-    // Packets may be repeated after a reconnect of the sender.
-    const { participantSid: from, sequence } = packet;
-    if (sequence && sequence <= (this.#lastSequence.get(from) ?? 0)) return;
-    this.#lastSequence.set(from, sequence);
+    const { participantSid: from } = packet;
     const name = participants.get(from)?.name ?? (packet.participantIdentity || "Somebody");
     const id = packet.chat?.id || packet.user?.id || messageId();
     this.#add({ id, from, name, text: text.slice(0, MAX_CHARACTERS), atMs: Date.now(), isMine: false });
   }
 
   clear() {
-    this.#lastSequence.clear();
+    this.received.clear();
     this.#store.update({ messages: [], unread: 0 });
   }
 

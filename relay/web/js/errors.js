@@ -12,6 +12,14 @@ export class SignalRefused extends Error {
   }
 }
 
+/** The server knows the session no more that was to be resumed. `mayRejoin`: a new one may begin. */
+export class SessionOver extends SignalRefused {
+  constructor({ action = "DISCONNECT", reason = "UNKNOWN_REASON" }) {
+    super("over", 0, "", reason);
+    this.mayRejoin = action !== "DISCONNECT";
+  }
+}
+
 /** The server did not answer, or not as a relay does. */
 export class SignalUnreachable extends Error {}
 
@@ -69,6 +77,7 @@ export function joinProblem(error) {
 
 /** True when trying again cannot help: the server understood, and said no. */
 export function isFinal(error) {
+  if (error instanceof SessionOver) return !error.mayRejoin;
   if (!(error instanceof SignalRefused) || isFull(error)) return false;
   return error.status >= 400 && error.status < 500 && error.status !== 429;
 }

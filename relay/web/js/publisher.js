@@ -1,14 +1,10 @@
 /** What this person sends: the peer connection for which we offer, its tracks and the data channels towards the relay. */
 
-import { encodePacket } from "./datapacket.js";
+import { Demand, layersOf, qualitiesOf, videoEncodings } from "./encodings.js";
 import { SignalRefused } from "./errors.js";
+import { Sent } from "./reliable.js";
 
 const ANSWER_TIMEOUT_MS = 15_000;
-const RIDS = ["q", "h", "f"];
-const QUALITIES = ["LOW", "MEDIUM", "HIGH"];
-// Targets of libwebrtc's own simulcast table for 320×180, 640×360 and 1280×720, rounded.
-const VIDEO_BPS = [150_000, 500_000, 1_700_000];
-const SCREEN_BPS = 2_500_000;
 // Speech in mono; Opus gains little above.
 const AUDIO_BPS = 40_000;
 const SOURCES = {
@@ -21,13 +17,14 @@ export class Publisher {
   #signal;
   #pc;
   #onFailed;
-  #publications = new Map(); // source → {cid, sid, transceiver, muted}
-  #unsent = [];
-  #reliable;
+  #publications = new Map(); // source → {cid, sid, transceiver, muted, request, demand}
+  #sent;
   #offerId = 0;
   #answer = null; // {id, resolve}
   #isDirty = false;
   #isNegotiating = false;
+  #isCut = false; // Nobody hears what is said.
+  #isRestarting = false; // The next offer brings new ICE credentials.
   #e2ee;
   #identity;
 
@@ -38,11 +35,8 @@ export class Publisher {
     this.#onFailed = onFailed;
     this.#pc = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle", ...e2ee.configuration });
     this.#pc.onconnectionstatechange = () => onState(this.#pc.connectionState);
-    this.#reliable = this.#pc.createDataChannel("_reliable", { ordered: true });
+    this.#sent = new Sent(this.#pc.createDataChannel("_reliable", { ordered: true }));
     this.#pc.createDataChannel("_lossy", { ordered: false, maxRetransmits: 0 });
-    this.#reliable.onopen = () => {
-      for (const bytes of this.#unsent.splice(0)) this.#reliable.send(bytes);
-    };
   }
 
   /** Negotiate now, so that the data channels are there when they are needed. */
@@ -72,7 +66,7 @@ export class Publisher {
     if (!publication) return;
     publication.sid = track.sid;
     const announcement = this.#e2ee.begin(cid, this.#identity, track.sid);
-    if (announcement) this.send(encodePacket(announcement));
+    if (announcement) this.send(announcement);
     const { muted } = publication;
     publication.muted = Boolean(track.muted);
     this.#mute(publication, muted);
@@ -92,10 +86,47 @@ export class Publisher {
     if (this.#answer && (id === this.#answer.id || id === 0)) this.#answer.resolve(sdp);
   }
 
-  /** Send bytes reliably, once the channel is open. */
-  send(bytes) {
-    if (this.#reliable.readyState === "open") this.#reliable.send(bytes);
-    else this.#unsent.push(bytes);
+  /** Take which qualities of a track anybody sees. */
+  onWanted(update) {
+    this.#bySid(update.trackSid)?.demand?.want(qualitiesOf(update));
+  }
+
+  /** Take back a track that the relay ended; returns its source. */
+  onUnpublished({ trackSid }) {
+    return this.onRefused(this.#bySid(trackSid) ?? {});
+  }
+
+  /** Find our tracks in the roster, where the answer to their announcement was lost. */
+  onRoster(tracks) {
+    for (const publication of this.#publications.values()) {
+      const track = publication.sid ? null : tracks.find(({ mid }) => mid && mid === publication.transceiver.mid);
+      if (track) this.onPublished({ cid: publication.cid, track });
+    }
+  }
+
+  /** Send a data packet reliably, once the channel is open. */
+  send(packet) {
+    this.#sent.send(packet);
+  }
+
+  /** Make no offers until `resume`: nobody would answer. */
+  pause() {
+    this.#isCut = true;
+    this.#answer?.resolve(null);
+  }
+
+  /** Go on over another socket, over whatever network there is now. The relay has had data up to this sequence. */
+  resume(iceServers, lastSequence) {
+    this.#isCut = false;
+    this.#isRestarting = true;
+    this.#pc.setConfiguration({ ...this.#pc.getConfiguration(), iceServers });
+    this.#sent.resend(lastSequence);
+    this.#negotiate();
+  }
+
+  /** What the relay is told on resuming of what we publish. */
+  published() {
+    return [...this.#publications.values()].filter(({ sid }) => sid).map(({ cid, sid }) => ({ cid, track: { sid } }));
   }
 
   /** Send no more of a track; returns its source. */
@@ -129,7 +160,8 @@ export class Publisher {
       sendEncodings: encodings,
     });
     this.#e2ee.protect(transceiver.sender, track.id);
-    this.#publications.set(source, { cid: track.id, sid: "", transceiver, muted: false });
+    const demand = type === "VIDEO" ? new Demand(transceiver.sender) : null;
+    this.#publications.set(source, { cid: track.id, sid: "", transceiver, muted: false, request, demand });
     this.#signal.send({ addTrack: request });
     this.#negotiate();
   }
@@ -140,6 +172,17 @@ export class Publisher {
     publication.transceiver.sender.replaceTrack(null).catch(() => {});
     publication.transceiver.direction = "inactive";
     this.#negotiate();
+  }
+
+  #bySid(sid) {
+    return [...this.#publications.values()].find((publication) => sid && publication.sid === sid);
+  }
+
+  /** Say again what the relay may not have heard, once it has told what it knows. */
+  #repeat() {
+    for (const { sid, muted, request } of this.#publications.values()) {
+      this.#signal.send(sid ? { mute: { sid, muted } } : { addTrack: request });
+    }
   }
 
   #mute(publication, muted) {
@@ -154,18 +197,27 @@ export class Publisher {
     if (this.#isNegotiating) return;
     this.#isNegotiating = true;
     try {
-      while (this.#isDirty && this.#pc.signalingState !== "closed") {
+      while (this.#isDirty && !this.#isCut && this.#pc.signalingState !== "closed") {
         // Tracks that are published in the same turn share one offer.
         await Promise.resolve();
         this.#isDirty = false;
-        await this.#pc.setLocalDescription(await this.#pc.createOffer());
+        const iceRestart = this.#isRestarting;
+        await this.#pc.setLocalDescription(await this.#pc.createOffer({ iceRestart }));
         const id = ++this.#offerId;
-        const answered = this.#answerTo(id);
+        const answered = this.#isCut ? null : this.#answerTo(id);
         this.#signal.send({ offer: { type: "offer", sdp: this.#pc.localDescription.sdp, id } });
         const sdp = await answered;
         if (this.#pc.signalingState === "closed") return;
+        if (sdp === null) {
+          // Cut off: what this offer said goes into the next.
+          this.#isDirty = true;
+          continue;
+        }
         await this.#pc.setRemoteDescription({ type: "answer", sdp });
         this.#e2ee.negotiated();
+        if (!iceRestart) continue;
+        this.#isRestarting = false;
+        this.#repeat();
       }
     } catch (error) {
       if (this.#pc.signalingState !== "closed") this.#onFailed(error);
@@ -187,28 +239,4 @@ export class Publisher {
       };
     });
   }
-}
-
-/** Return sendEncodings, low to high. A small picture is not worth three of them: nobody would see the lowest. */
-export function videoEncodings(source, width, height) {
-  if (source === "screenShare") return [{ maxBitrate: SCREEN_BPS }];
-  const longer = Math.max(width, height);
-  const count = longer >= 960 ? 3 : longer >= 480 ? 2 : 1;
-  if (count === 1) return [{ maxBitrate: VIDEO_BPS[0] }];
-  const highest = count - 1;
-  return RIDS.slice(0, count).map((rid, index) => ({
-    rid,
-    scaleResolutionDownBy: 2 ** (highest - index),
-    maxBitrate: VIDEO_BPS[index],
-  }));
-}
-
-function layersOf(encodings, width, height) {
-  return encodings.map(({ rid = "", scaleResolutionDownBy = 1, maxBitrate }, index) => ({
-    quality: encodings.length === 1 ? "HIGH" : QUALITIES[index],
-    width: Math.round(width / scaleResolutionDownBy),
-    height: Math.round(height / scaleResolutionDownBy),
-    bitrate: maxBitrate,
-    rid,
-  }));
 }

@@ -1,43 +1,31 @@
 /**
  * One stay in a room: joins, keeps the store in step with what the relay says, comes back after a broken connection.
  *
- * Coming back is always a full join: the relay knows no resume. Local tracks live on meanwhile and are published anew.
+ * Coming back is a new socket for the same session where that is possible, and nobody notices; else it is a full join, for which
+ * local tracks live on and are published anew.
  */
 
 import { qualityOf } from "./api.js";
 import { Chat } from "./chat.js";
-import { E2ee } from "./e2ee/e2ee.js";
-import { MediaUnreachable, SignalRefused, SignalUnreachable, endedBecause, isFinal, joinProblem } from "./errors.js";
-import { Publisher } from "./publisher.js";
-import { merge } from "./roster.js";
+import { Connection } from "./connection.js";
+import { SessionOver, SignalRefused, SignalUnreachable, endedBecause, isFinal, joinProblem } from "./errors.js";
+import { merge, speakersOf } from "./roster.js";
 import { Signal } from "./signal.js";
-import { Subscriber } from "./subscriber.js";
 
-const CONNECT_TIMEOUT_MS = 15_000;
-// ICE may find its way back by itself; longer than this people notice.
-const DISCONNECTED_MS = 4_000;
 const RETRY_MS = [0, 300, 1_200, 2_700, 4_800, 7_000, 7_000, 7_000, 7_000, 7_000, 7_000, 7_000];
 // Where media never got through, one more attempt is enough to say so.
 const FIRST_TRIES = 1;
 const SPEAKING_INTERVAL_MS = 200;
-// About -40 dBov: above breath, below speech.
-const SPEAKING_LEVEL = 0.01;
 
 export class Room {
   #store;
   #media;
   #credentials;
   #token = "";
-  #signal = null;
-  #publisher = null;
-  #subscriber = null;
-  #e2ee = null;
+  #connection = null;
   #secret = null; // Of this stay, whatever the address says meanwhile.
-  #connectTimer;
-  #disconnectTimers = new Map();
   #speakingTimer;
   #noticeCount = 0;
-  #isConnected = false;
   #wasConnected = false; // Ever, in this stay.
   #failures = 0;
   #wake = () => {};
@@ -49,7 +37,7 @@ export class Room {
     this.#store = store;
     this.#media = media;
     this.#credentials = credentials;
-    this.chat = new Chat(store, (bytes) => this.#publisher?.send(bytes));
+    this.chat = new Chat(store, (packet) => this.#connection?.publisher?.send(packet));
     this.chat.onNotice = (text) => this.#notice("problem", text);
     media.onChange = () => this.#sync();
     window.addEventListener("online", () => this.#wake());
@@ -76,17 +64,20 @@ export class Room {
 
   leave() {
     if (this.#isOver) return;
-    this.#signal?.leave();
+    this.#connection?.leave();
     this.#finish({ title: "You left the call", text: "", canRejoin: true });
   }
 
   /** Say how large videos are shown: [{sids, width, height} or {sids, disabled}]. */
   show(settings) {
-    for (const { sids, ...wanted } of settings) this.#signal?.send({ trackSetting: { trackSids: sids, ...wanted } });
+    for (const { sids, ...wanted } of settings) this.#connection?.send({ trackSetting: { trackSids: sids, ...wanted } });
   }
 
   /** Return [sent, received, told]: the browser's statistics of both directions, and the relay's account of quality. */
-  inspect = () => Promise.all([this.#publisher?.inspect() ?? {}, this.#subscriber?.inspect() ?? {}, qualityOf(this.#token)]);
+  inspect = () => {
+    const { publisher, subscriber } = this.#connection ?? {};
+    return Promise.all([publisher?.inspect() ?? {}, subscriber?.inspect() ?? {}, qualityOf(this.#token)]);
+  };
 
   async #connect() {
     if (!this.#token) {
@@ -100,8 +91,6 @@ export class Room {
       signal.leave();
       return;
     }
-    this.#signal = signal;
-    this.#isConnected = false;
     const permission = join.participant.permission ?? {};
     this.#store.update({
       room: join.room?.name ?? this.#store.state.room,
@@ -110,86 +99,67 @@ export class Room {
       canChat: Boolean(permission.canPublishData),
       participants: new Map(),
       streams: new Map(),
+      paused: new Set(),
       locks: new Map(),
       isSealed: false,
     });
     this.#onParticipants([join.participant, ...(join.otherParticipants ?? [])]);
-    const e2ee = (this.#e2ee = this.chat.e2ee = new E2ee(this.#secret, {
-      onLock: (sid, lock) => run === this.#run && this.#onLock(sid, lock),
-      onSealed: (isSealed) => run === this.#run && this.#onSealed(isSealed),
-      onLeak: (cid) => run === this.#run && this.#onLeak(cid),
-    }));
-    const { identity = "" } = join.participant;
-    const shared = { signal, e2ee, identity, iceServers: (join.iceServers ?? []).map(iceServer) };
-    const failed = (error) => run === this.#run && this.#lost(error);
-    if (permission.canPublish || permission.canPublishData) {
-      const onState = (state) => this.#onState(run, "publisher", state, !join.subscriberPrimary);
-      this.#publisher = new Publisher({ ...shared, onState, onFailed: failed });
+    try {
+      this.#connection = new Connection({ signal, join, secret: this.#secret, room: this.#hooks() });
+    } catch (error) {
+      signal.leave();
+      throw error;
     }
-    if (join.subscriberPrimary) {
-      this.#subscriber = new Subscriber({
-        ...shared,
-        onState: (state) => this.#onState(run, "subscriber", state, true),
-        trackOf: (sid) => this.#trackOf(sid),
-        onTrack: (sid, stream) => run === this.#run && this.#onTrack(sid, stream),
-        onData: (data) => run === this.#run && this.chat.onData(data, this.#store.state.participants),
-        onFailed: failed,
-      });
-    }
-    this.#connectTimer = setTimeout(() => failed(new MediaUnreachable()), CONNECT_TIMEOUT_MS);
+    this.chat.e2ee = this.#connection.e2ee;
     this.#speakingTimer = setInterval(() => this.#listen(), SPEAKING_INTERVAL_MS);
-    signal.start(this.#handlers(), () => failed(new SignalUnreachable()));
-    this.#publisher?.open();
+    this.#connection.begin();
     this.#sync();
   }
 
-  #handlers() {
-    return {
-      answer: (answer) => this.#publisher?.onAnswer(answer),
-      offer: (offer) => this.#subscriber?.onOffer(offer),
-      update: ({ participants = [] }) => this.#onParticipants(participants),
-      trackPublished: (published) => this.#publisher?.onPublished(published),
+  #hooks() {
+    const handlers = {
+      update: (participants) => this.#onParticipants(participants),
       requestResponse: (response) => this.#onRefused(response),
-      trackUnpublished: () => this.#notice("problem", "The server stopped one of your tracks."),
+      trackUnpublished: (ended) => this.#onUnpublished(ended),
       mute: ({ sid, muted = false }) => this.#onRemoteMute(sid, muted),
       refreshToken: (token) => (this.#token = token),
+      streamStateUpdate: ({ streamStates = [] }) => this.#onStreamStates(streamStates),
       leave: (leave) => this.#onLeave(leave),
+    };
+    return {
+      onMessage: (kind, body) => handlers[kind](body),
+      onUp: () => this.#onUp(),
+      onLost: (error, mayResume) => this.#lost(error, mayResume),
+      onTrack: (sid, stream) => this.#onTrack(sid, stream),
+      onData: (data) => this.chat.onData(data, this.#store.state.participants),
+      onLock: (sid, lock) => this.#onLock(sid, lock),
+      onSealed: (isSealed) => this.#onSealed(isSealed),
+      onLeak: (cid) => this.#onLeak(cid),
+      trackOf: (sid) => this.#trackOf(sid),
+      receiveStates: () => this.chat.received.states(),
     };
   }
 
   #onLeave({ action = "DISCONNECT", canReconnect = false, reason = "UNKNOWN_REASON" }) {
-    if (action === "RECONNECT" || action === "RESUME" || canReconnect) {
-      this.#lost(new SignalUnreachable(reason));
+    if (action !== "DISCONNECT" || canReconnect) {
+      this.#connection?.lose(new SignalUnreachable(reason), action === "RESUME");
     } else {
-      this.#signal?.close();
       this.#finish(endedBecause(reason));
     }
   }
 
-  #onState(run, which, state, isPrimary) {
-    if (run !== this.#run) return;
-    clearTimeout(this.#disconnectTimers.get(which));
-    if (state === "connected" && isPrimary && !this.#isConnected) {
-      clearTimeout(this.#connectTimer);
-      this.#isConnected = this.#wasConnected = true;
-      this.#failures = 0;
-      this.#store.update({ connection: "connected" });
-    } else if (state === "failed") {
-      this.#lost(new MediaUnreachable());
-    } else if (state === "disconnected") {
-      this.#disconnectTimers.set(
-        which,
-        setTimeout(() => run === this.#run && this.#lost(new MediaUnreachable()), DISCONNECTED_MS),
-      );
-    }
+  #onUp() {
+    this.#wasConnected = true;
+    this.#failures = 0;
+    this.#store.update({ connection: "connected" });
   }
 
-  /** The connection is gone: join again, and again, until it works or there is no point. */
-  async #lost(error) {
+  /** The connection is gone: resume it or join again, and again, until it works or there is no point. */
+  async #lost(error, mayResume) {
     if (this.#isOver) return;
     const run = ++this.#run;
-    this.#tearDown();
-    this.#store.update({ connection: "reconnecting", speaking: new Set() });
+    if (!mayResume) this.#tearDown();
+    this.#tellLost();
     for (let why = error; ; ) {
       if (this.#failures >= (this.#wasConnected ? RETRY_MS.length : FIRST_TRIES) || isFinal(why)) {
         this.#finish({ ...joinProblem(why), canRejoin: true });
@@ -198,20 +168,36 @@ export class Room {
       await this.#pause(RETRY_MS[this.#failures++]);
       if (this.#isOver || run !== this.#run) return;
       try {
-        await this.#connect();
+        await (this.#connection ? this.#connection.resume(this.#token) : this.#connect());
         return;
       } catch (failure) {
         if (this.#isOver) return;
-        this.#tearDown();
-        why = failure;
-        // Tokens end; the invite that gave this one may still be good for another.
-        if (why instanceof SignalRefused && why.status === 401 && this.#token) {
-          this.#token = "";
-          why = error;
-        }
+        why = this.#afterFailure(failure, error);
         this.#run = run;
       }
     }
+  }
+
+  /** Give up what cannot be kept after a failed attempt; returns what to say if it was the last. */
+  #afterFailure(failure, first) {
+    if (failure instanceof SessionOver && !failure.mayRejoin) return failure;
+    const isRefused = failure instanceof SignalRefused && failure.status < 500 && failure.status !== 429;
+    const wasResumed = this.#connection !== null;
+    // A server that cannot be reached now may still hold the session; one that says no does not.
+    if (isRefused || !wasResumed) this.#tearDown();
+    this.#tellLost();
+    if (!isRefused) return failure;
+    // Tokens end; the invite that gave this one may still be good for another.
+    if (failure.status === 401 && this.#token) {
+      this.#token = "";
+      return first;
+    }
+    return wasResumed ? first : failure;
+  }
+
+  /** Pictures and sound may go on while a session is resumed; of one that is joined anew they stand still. */
+  #tellLost() {
+    this.#store.update(this.#connection ? { connection: "resuming" } : { connection: "reconnecting", speaking: new Set() });
   }
 
   /** Wait, or until the network comes back. */
@@ -226,11 +212,9 @@ export class Room {
   }
 
   #tearDown() {
-    clearTimeout(this.#connectTimer);
     clearInterval(this.#speakingTimer);
-    for (const timer of this.#disconnectTimers.values()) clearTimeout(timer);
-    for (const part of [this.#signal, this.#publisher, this.#subscriber, this.#e2ee]) part?.close();
-    this.#signal = this.#publisher = this.#subscriber = this.#e2ee = null;
+    this.#connection?.close();
+    this.#connection = null;
   }
 
   #finish(ended) {
@@ -245,6 +229,7 @@ export class Room {
       connection: "idle",
       participants: new Map(),
       streams: new Map(),
+      paused: new Set(),
       speaking: new Set(),
       panel: "",
       isAudioBlocked: false,
@@ -252,9 +237,10 @@ export class Room {
   }
 
   #sync() {
-    if (!this.#publisher || !this.#store.state.canPublish) return;
+    const publisher = this.#connection?.publisher;
+    if (!publisher || !this.#store.state.canPublish) return;
     for (const source of ["microphone", "camera", "screenShare"]) {
-      this.#publisher.sync(source, this.#media.tracks[source], this.#store.state[source].on);
+      publisher.sync(source, this.#media.tracks[source], this.#store.state[source].on);
     }
   }
 
@@ -285,7 +271,7 @@ export class Room {
 
   /** The browser sends frames that were not sealed: better nothing than that. */
   #onLeak(cid) {
-    const source = this.#publisher?.stop(cid);
+    const source = this.#connection?.publisher?.stop(cid);
     if (!source) return;
     this.#media.set(source, false);
     this.#store.update({ hasLeaked: true });
@@ -294,9 +280,25 @@ export class Room {
 
   #onRefused({ reason = "OK", message = "", addTrack }) {
     if (reason === "OK" || !addTrack) return;
-    const source = this.#publisher?.onRefused(addTrack);
+    const source = this.#connection?.publisher?.onRefused(addTrack);
     this.#notice("problem", message || "The server refused a track.");
     if (source) this.#media.set(source, false);
+  }
+
+  #onUnpublished(ended) {
+    const source = this.#connection?.publisher?.onUnpublished(ended);
+    if (source) this.#media.set(source, false);
+    this.#notice("problem", "The server stopped one of your tracks.");
+  }
+
+  /** Videos for which our connection has no room, or has again. */
+  #onStreamStates(states) {
+    const paused = new Set([...this.#store.state.paused].filter((sid) => this.#trackOf(sid)));
+    for (const { trackSid, state = "ACTIVE" } of states) {
+      if (state === "PAUSED" && this.#trackOf(trackSid)) paused.add(trackSid);
+      else paused.delete(trackSid);
+    }
+    this.#store.update({ paused });
   }
 
   /** Somebody who runs the room muted us; unmuting is up to this person again. */
@@ -309,13 +311,10 @@ export class Room {
   }
 
   #listen() {
-    const levels = this.#subscriber?.levels();
+    const levels = this.#connection?.subscriber?.levels();
     if (!levels) return;
     const { participants, speaking } = this.#store.state;
-    const now = new Set();
-    for (const { sid, tracks } of participants.values()) {
-      if (tracks.some((track) => !track.muted && (levels.get(track.sid) ?? 0) > SPEAKING_LEVEL)) now.add(sid);
-    }
+    const now = speakersOf(participants, levels);
     if (now.size !== speaking.size || [...now].some((sid) => !speaking.has(sid))) this.#store.update({ speaking: now });
   }
 
@@ -325,5 +324,3 @@ export class Room {
     this.#store.update((state) => ({ notices: [...state.notices, { id: ++this.#noticeCount, kind, text }] }));
   }
 }
-
-const iceServer = ({ urls = [], username, credential }) => (username ? { urls, username, credential } : { urls });

@@ -7,6 +7,15 @@ const SOURCES = {
   SCREEN_SHARE_AUDIO: "screenAudio",
 };
 
+// About -40 dBov: above breath, below speech.
+const SPEAKING_LEVEL = 0.01;
+
+/** Return the sids of those whose sound is loud now; `levels` by track sid, 0 to 1. */
+export function speakersOf(participants, levels) {
+  const isLoud = ({ sid, muted }) => !muted && (levels.get(sid) ?? 0) > SPEAKING_LEVEL;
+  return new Set([...participants.values()].filter(({ tracks }) => tracks.some(isLoud)).map(({ sid }) => sid));
+}
+
 /** Return {participants, streams} with these entries brought in; what is left out of an entry is gone. */
 export function merge({ participants: before, streams: playing, me }, infos) {
   const participants = new Map(before);

@@ -4,7 +4,7 @@
  * One key per frame is the kind of message. Defaults are left out, 64-bit numbers are strings, enums are names.
  */
 
-import { SignalRefused, SignalUnreachable } from "./errors.js";
+import { SessionOver, SignalRefused, SignalUnreachable } from "./errors.js";
 import { relayUrl } from "./relay.js";
 
 const PROTOCOL = 16;
@@ -13,30 +13,33 @@ const JOIN_TIMEOUT_MS = 10_000;
 
 export class Signal {
   /** Open a connection and return {signal, join}.   Errors: SignalRefused, SignalUnreachable.
-   *  Frames after `join` wait until `start` is called, so that none is lost before somebody listens. */
-  static async connect(token, { path = "/rtc" } = {}) {
-    const url = addressOf(path, token);
-    const socket = new WebSocket(url);
-    try {
-      const join = await firstFrame(socket);
-      if (join.leave) throw new SignalRefused("left", 0, "", join.leave.reason);
-      if (!join.join) throw new SignalUnreachable("the first frame was not a join");
-      return { signal: new Signal(socket, join.join), join: join.join };
-    } catch (error) {
-      socket.close();
-      // A browser does not tell why an upgrade was refused; the server says it here, to the same query.
-      throw error instanceof SignalRefused ? error : await reasonOf(url);
-    }
+   *  Frames after the first wait until `start` is called, so that none is lost before somebody listens. */
+  static async connect(token) {
+    const { socket, first } = await open(addressOf(token));
+    const { join, leave } = first;
+    if (join) return { signal: new Signal(socket, join), join };
+    socket.close();
+    throw leave ? new SignalRefused("left", 0, "", leave.reason) : new SignalUnreachable("the first frame was not a join");
   }
 
-  constructor(socket, join) {
+  /** Open a connection in place of a lost one and return {signal, reconnect}. `pings` is what the join said of them.
+   *  Errors: SessionOver, SignalRefused, SignalUnreachable. */
+  static async resume(token, sid, pings) {
+    const { socket, first } = await open(addressOf(token, { reconnect: "1", sid }));
+    const { reconnect, leave } = first;
+    if (reconnect) return { signal: new Signal(socket, pings), reconnect };
+    socket.close();
+    throw leave ? new SessionOver(leave) : new SignalUnreachable("the first frame was not a reconnect");
+  }
+
+  constructor(socket, { pingInterval, pingTimeout }) {
     this.rttMs = 0;
     this.#socket = socket;
-    this.#timeoutMs = (join.pingTimeout || 15) * 1000;
+    this.#timeoutMs = (pingTimeout || 15) * 1000;
     this.#heardMs = performance.now();
     socket.onmessage = (event) => this.#onFrame(event.data);
     socket.onclose = () => this.#end("closed");
-    this.#timer = setInterval(() => this.#ping(), (join.pingInterval || 5) * 1000);
+    this.#timer = setInterval(() => this.#ping(), (pingInterval || 5) * 1000);
   }
 
   #socket;
@@ -111,8 +114,20 @@ export class Signal {
   }
 }
 
-function addressOf(path, token) {
-  const url = relayUrl(path, { isSocket: true });
+/** Return {socket, first}: an open connection and its first frame. */
+async function open(url) {
+  const socket = new WebSocket(url);
+  try {
+    return { socket, first: await firstFrame(socket) };
+  } catch {
+    socket.close();
+    // A browser does not tell why an upgrade was refused; the server says it here, to the same query.
+    throw await reasonOf(url);
+  }
+}
+
+function addressOf(token, more = {}) {
+  const url = relayUrl("/rtc", { isSocket: true });
   url.search = new URLSearchParams({
     access_token: token,
     auto_subscribe: "1",
@@ -120,6 +135,7 @@ function addressOf(path, token) {
     protocol: String(PROTOCOL),
     version: VERSION,
     veil_json: "1",
+    ...more,
   });
   return url;
 }

@@ -48,13 +48,14 @@ export function initialState() {
     name: "",
     isJoining: false,
     joinProblem: null,
-    connection: "idle", // idle · connecting · connected · reconnecting
+    connection: "idle", // idle · connecting · connected · resuming · reconnecting
     ended: null, // {title, text, canRejoin}
     me: "", // our participant sid
     canPublish: true,
     canChat: true,
     participants: new Map(), // sid → {sid, identity, name, joinedAtMs, isLocal, tracks: [{sid, source, kind, muted}]}
     streams: new Map(), // track sid → MediaStream
+    paused: new Set(), // track sids of videos that our connection has no room for
     speaking: new Set(), // participant sids
     isAudioBlocked: false,
     microphone: { on: false, busy: false, problem: null },

@@ -41,6 +41,11 @@ export class Subscriber {
     });
   }
 
+  /** Go on over another socket; the relay brings new ICE credentials by its next offer. */
+  resume(iceServers) {
+    this.#pc.setConfiguration({ ...this.#pc.getConfiguration(), iceServers });
+  }
+
   /** Return how loud each audio track is right now, 0 to 1, by track sid. */
   levels() {
     const levels = new Map();

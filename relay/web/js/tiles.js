@@ -70,10 +70,11 @@ export class Stage {
     muted.append(el("span", { class: "for-readers", text: "Microphone is off" }));
     const lock = el("span", { class: "tile-lock", hidden: true }, icon("lock"), el("span", { class: "for-readers" }));
     const seal = el("span", { class: "tile-seal", role: "status", hidden: true });
-    const root = el("li", { class: "tile is-new" }, video, avatar, seal, el("span", { class: "tile-label" }, lock, muted, name));
+    const paused = el("div", { class: "tile-paused", role: "status", hidden: true }, icon("pause"), el("span"));
+    const root = el("li", { class: "tile is-new" }, video, avatar, paused, seal, el("span", { class: "tile-label" }, lock, muted, name));
     // A video knows its shape late, and phones turn.
     video.addEventListener("resize", () => fit(tile));
-    const tile = { key, root, video, avatar, name, muted, lock, seal, place: null };
+    const tile = { key, root, video, avatar, name, muted, lock, seal, paused, place: null };
     this.#tiles.set(key, tile);
     this.#root.append(root);
     requestAnimationFrame(() => root.classList.remove("is-new"));
@@ -127,7 +128,8 @@ export class Stage {
 }
 
 /** Return what is on the stage, in order: shared screens, others by when they came, this person last. */
-export function tilesOf({ participants, streams, speaking, localCamera, localScreen, microphone, secret, locks, isSealed, hasLeaked }) {
+export function tilesOf(state) {
+  const { participants, streams, paused, speaking, localCamera, localScreen, microphone, secret, locks, isSealed, hasLeaked } = state;
   const people = [...participants.values()].sort((a, b) => a.isLocal - b.isLocal || a.joinedAtMs - b.joinedAtMs);
   const ownLock = secret && isSealed && !hasLeaked ? "locked" : "";
   const screens = [];
@@ -146,6 +148,7 @@ export function tilesOf({ participants, streams, speaking, localCamera, localScr
       lock: isLocal ? ownLock : lockOf([camera, voice], secret, locks),
       isMuted: isLocal ? !microphone.on : !voice || voice.muted,
       isSpeaking: speaking.has(sid),
+      isPaused: !isLocal && Boolean(camera) && !camera.muted && paused.has(camera.sid),
       trackSid: isLocal || !camera || camera.muted ? "" : camera.sid,
       stream: isLocal ? localCamera : camera && !camera.muted ? (streams.get(camera.sid) ?? null) : null,
     });
@@ -159,6 +162,7 @@ export function tilesOf({ participants, streams, speaking, localCamera, localScr
       lock: isLocal ? ownLock : lockOf([screen], secret, locks),
       isMuted: false,
       isSpeaking: false,
+      isPaused: !isLocal && paused.has(screen.sid),
       trackSid: isLocal ? "" : screen.sid,
       stream: isLocal ? localScreen : (streams.get(screen.sid) ?? null),
     });
@@ -182,7 +186,9 @@ const LOCK_WORDS = {
   clear: "Not encrypted, so not shown in this call",
 };
 
-function fill(tile, { identity, name, isLocal, isScreen, isMuted, isSpeaking, stream, trackSid, lock }) {
+const PAUSED_WORDS = "Paused: your connection is too slow for this video";
+
+function fill(tile, { identity, name, isLocal, isScreen, isMuted, isSpeaking, isPaused, stream, trackSid, lock }) {
   const { root, video } = tile;
   const shown = isScreen ? `${name}${isLocal ? " (you)" : ""}, screen` : isLocal ? `${name} (you)` : name;
   tile.trackSid = trackSid;
@@ -200,6 +206,8 @@ function fill(tile, { identity, name, isLocal, isScreen, isMuted, isSpeaking, st
     root.classList.toggle(fact, holds);
   }
   tile.muted.hidden = !isMuted;
+  tile.paused.hidden = !isPaused;
+  setText(tile.paused.lastElementChild, isPaused ? PAUSED_WORDS : "");
   tile.lock.hidden = lock !== "locked";
   tile.lock.title = LOCK_WORDS.locked;
   setText(tile.lock.lastElementChild, LOCK_WORDS.locked);

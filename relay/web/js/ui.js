@@ -56,9 +56,9 @@ export function callScreen(store, media, room, linkOf) {
   let connection = "";
   return (state) => {
     if (state.connection !== connection) {
+      // A new connection is told all sizes again; what an old one was told last it may not have heard.
+      if (state.connection !== "connected" || connection === "resuming") stage.reset();
       connection = state.connection;
-      // A new connection is told all sizes again.
-      if (connection !== "connected") stage.reset();
     }
     for (const source of ["microphone", "camera", "screen"]) {
       const isImpossible = source === "screen" && !media.canShareScreen;
@@ -84,13 +84,16 @@ function info({ room, participants, isAudioBlocked, connection }) {
 
 const BANNERS = {
   connecting: "Connecting audio and video…",
+  resuming: "Connection lost. Reconnecting…",
   reconnecting: "Connection lost. Reconnecting…",
 };
 
 function banner({ connection }) {
   const text = BANNERS[connection] ?? "";
   byId("banner").hidden = !text;
-  byId("call").classList.toggle("is-reconnecting", connection === "reconnecting");
+  byId("call").classList.toggle("is-reconnecting", connection === "resuming" || connection === "reconnecting");
+  // While the session may be resumed its pictures go on.
+  byId("call").classList.toggle("is-still", connection === "reconnecting");
   setText(byId("banner-text"), text);
 }
 
