@@ -101,6 +101,8 @@ cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f
         return
     if r.spec.is_video:
         replay_keep(e, r, s, slot, f, starts)
+    # At a late packet nobody starts of whom the packets behind it were not kept.
+    starts = starts and f.ext_seq >= s.unwanted_seq
     for i in range(r.egress_count):
         g = e.egresses[r.egresses[i]]
         t = e.transports[g.transport]
@@ -126,6 +128,8 @@ cdef void spread_packet(Engine* e, Receiver* r, Slot* slot, const PacketFacts* f
     # Also what nobody could start at: its keyframe's first packet may only be late.
     if is_wanted and r.spec.is_video and f.rtp.payload_bytes:
         _keep(e, s, slot, f)
+    elif not is_wanted:
+        s.unwanted_seq = max(s.unwanted_seq, f.ext_seq)
 
 
 cdef void _switch(Engine* e, Egress* g, RtpStream* s, const Slot* slot, const PacketFacts* f, int64_t now_ns) noexcept nogil:

@@ -6,8 +6,9 @@ again, and nothing new is seen until then.
 """
 from libc.stdint cimport int32_t, uint32_t, int64_t
 from libc.stdlib cimport calloc
+from relaycore.history cimport source_find
 from relaycore.keycache cimport (
-    CACHE_MS, KeyCache, cache_clear, cache_find, cache_is_known, cache_is_whole, cache_serves, cache_take,
+    CACHE_MS, CACHE_PLACES, KeyCache, cache_clear, cache_find, cache_is_known, cache_is_whole, cache_serves, cache_take,
 )
 from relaycore.projection cimport projection_drop
 from relaycore.ready cimport mark_ready
@@ -31,6 +32,28 @@ cdef void replay_keep(Engine* e, const Receiver* r, RtpStream* s, Slot* slot, co
             return
     if cache_take(s.cache, &e.caches, e.slab, slot, f.ext_seq, f.rtp.rtp_ts, starts, f.rtp.payload_bytes > 0):
         e.counters.cache_outgrown += 1
+    if starts and s.highest_seq > f.ext_seq and s.cache.is_open and s.cache.start_seq == f.ext_seq:
+        _keep_behind(e, s)
+
+
+cdef void _keep_behind(Engine* e, RtpStream* s) noexcept nogil:
+    """Keep what came before the late packet at which the cache begins, and belongs behind it."""
+    cdef KeyCache* c = s.cache
+    cdef const PacketFacts* f
+    cdef Slot* slot
+    cdef int64_t start = c.start_seq
+    cdef int64_t i
+    for i in range(start + 1, min(s.highest_seq + 1, start + CACHE_PLACES)):
+        if not c.is_open:
+            return
+        # What was let go of since is missing: the cache is not whole then.
+        c.newest_seq = i
+        slot = NULL if s.history == NULL else source_find(s.history, i)
+        if slot == NULL:
+            continue
+        f = &e.facts[slot - e.slab.slots]
+        if f.ext_seq == i:
+            cache_take(c, &e.caches, e.slab, slot, i, f.rtp.rtp_ts, False, f.rtp.payload_bytes > 0)
 
 
 cdef inline int64_t _most_ms(const Egress* g) noexcept nogil:

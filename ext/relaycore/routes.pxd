@@ -93,6 +93,7 @@ ctypedef struct RtpStream:
     int64_t last_frame_ns
     Loudness loudness              # of audio
     SourceHistory* history         # owned; NULL until a packet of video was forwarded
+    int64_t unwanted_seq           # newest packet of video that is not in it, since nobody saw this encoding
     KeyCache* cache                # owned; NULL until the first keyframe
     uint32_t serial                # unique over the engine's life
 

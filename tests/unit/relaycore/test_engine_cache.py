@@ -281,3 +281,51 @@ def test_a_packet_sent_from_the_cache_is_sent_again_when_asked_for():
     bench.receive(bench.subscriber.protect_rtcp(struct.pack("!BBHIIHH", 0x81, 205, 3, 99, 0x99, first, 0)), SUBSCRIBER)
     bench.advance(20)
     assert bench.counters()["rtx_sent"] == 1
+
+
+def late_keyframe(bench: LateBench) -> bytes:
+    """Let a keyframe of two packets come without the first of them, and two frames more; return that first packet."""
+    first, seq = vp8_payload(True, bench.frames + 1), bench.seq
+    late = rtp(1, seq, ts=bench.frames * FRAME_TICKS, extensions={MID: b"1", RID: b"q"}, payload=first + bytes(40))
+    bench.publish(rtp(1, seq + 1, ts=bench.frames * FRAME_TICKS, marker=True, extensions={MID: b"1", RID: b"q"},
+                      payload=bytes([0x80, 0x80]) + first[2:4] + bytes(60)))  # fmt: skip
+    bench.seq, bench.frames = seq + 2, bench.frames + 1
+    bench.frames_of(2)
+    return late
+
+
+def test_a_keyframe_whose_beginning_comes_behind_the_next_frames_is_not_taken_for_whole():
+    bench = LateBench()
+    bench.frame(key=True)
+    bench.publish(late_keyframe(bench))
+    bench.show()
+    bench.frame()
+    assert not bench.seen() and bench.plis() == 1
+
+
+def test_nobody_starts_at_a_late_packet_behind_which_packets_were_let_go():
+    bench = LateBench()
+    bench.frame(key=True)
+    late = late_keyframe(bench)
+    bench.show()
+    bench.publish(late)
+    bench.frame()
+    assert not bench.seen() and bench.plis() >= 1
+
+
+def test_a_late_beginning_is_kept_with_what_was_shown_to_others_meanwhile():
+    bench = LateBench()
+    bench.ok("select_encoding", 21, 0)
+    bench.frame(key=True)
+    bench.publish(late_keyframe(bench))
+    bench.advance(FRAME_MS)
+    bench.ok("select_encoding", 21, None)
+    shown = len(bench.seen())
+    bench.plis()
+    bench.show()
+    bench.frame()
+    bench.advance(200)
+    assert bench.plis() == 0
+    assert len(bench.seen()) - shown == 5, "the keyframe's two packets and three frames"
+    numbers = [seq for seq, _, _ in bench.seen()[shown:]]
+    assert numbers == list(range(numbers[0], numbers[0] + 5))
