@@ -12,8 +12,6 @@ import { SessionOver, SignalRefused, SignalUnreachable, endedBecause, isFinal, j
 import { merge, speakersOf } from "./roster.js";
 import { Signal } from "./signal.js";
 
-// Within that time the self-test has seen that a browser does not encrypt.
-const SELF_TEST_MS = 6_000;
 const RETRY_MS = [0, 300, 1_200, 2_700, 4_800, 7_000, 7_000, 7_000, 7_000, 7_000, 7_000, 7_000];
 // Where media never got through, one more attempt is enough to say so.
 const FIRST_TRIES = 1;
@@ -294,7 +292,7 @@ export class Room {
       if (source) this.#media.set(source, false);
     };
     // Perhaps for frames in clear: then the self-test has to see them, and stops it itself.
-    setTimeout(stop, this.#connection?.e2ee.isOn ? SELF_TEST_MS : 0);
+    setTimeout(stop, this.#connection?.e2ee.looksForMs);
   }
 
   /** Videos for which our connection has no room, or has again. */

@@ -12,6 +12,8 @@ import { linkDataKey, newKid, passphraseKey } from "./keys.js";
 const CHECK_MS = 1_000;
 // Frames under way between encoder and transform.
 const MAX_UNSEALED = 30;
+// MAX_UNSEALED of a slow picture, and two checks.
+const SELF_TEST_MS = 6_000;
 const FAILURES = 10;
 const ENCRYPTION = { livekit_gcm: "GCM", sframe: "CUSTOM" };
 const DATA_TYPE = { livekit_gcm: 1, sframe: 2 };
@@ -51,6 +53,11 @@ export class E2ee {
   /** True when this person sends sealed frames. */
   get isOn() {
     return Boolean(this.#secret);
+  }
+
+  /** How long the self-test may take to see that frames go past the transform; 0 where they may. */
+  get looksForMs() {
+    return this.isOn ? SELF_TEST_MS : 0;
   }
 
   /** What to add to an RTCPeerConnection's configuration. */
