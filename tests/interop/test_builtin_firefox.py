@@ -107,5 +107,5 @@ async def test_a_firefox_that_seals_nothing_is_stopped_and_says_so() -> None:
         assert await stops(relay) == 2
         assert (await chromium.state()).of(fox).frames_decoded == 0
         found = [counts for identity, _, counts in witness.everything() if identity == fox]
-        # Few of its frames reached the third one, where none opened: both counts of the test above can tell.
-        assert all(counts.opened == 0 and sum(counts.failures.values()) < 10 for counts in found), found
+        # Few of its frames reached the third one before the relay was sure, of each encoding some; none opened.
+        assert all(counts.opened == 0 and sum(counts.failures.values()) < 20 for counts in found), found
