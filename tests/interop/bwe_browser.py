@@ -72,7 +72,7 @@ class Case:
 
     @property
     def heights(self) -> tuple[int, ...]:
-        return (180, 360) if self.codec == "vp8" else (90, 180, 360)
+        return (90, 180, 360) if self.codec in ("vp9", "av1") else (180, 360)
 
 
 SIMULCAST = {
@@ -98,6 +98,7 @@ CASES = (
     Case("vp8", "vp8", options=SIMULCAST),
     Case("vp9", "vp9", options=svc("vp9")),
     Case("av1", "av1", options=svc("av1")),
+    Case("h264", "h264", options={**SIMULCAST, "videoCodec": "h264"}),
     Case("vp8-e2ee", "vp8", is_encrypted=True, options=SIMULCAST),
     Case("vp9-e2ee", "vp9", is_encrypted=True, options=svc("vp9")),
     Case("av1-e2ee", "av1", is_encrypted=True, video=AV1_PAGE),
