@@ -219,17 +219,17 @@ async def call(case: Case, seed: int, *, is_traced: bool = False) -> Call:
         contextlib.AsyncExitStack() as stack,
     ):
         sender, viewer = [await stack.enter_async_context(_client(case)) for _ in range(2)]
-        await _enter(relay, sender, case, "one", sends=True)
-        await _enter(relay, viewer, case, "two")
+        shown_from = await _enter(relay, sender, case, "one", sends=True)
+        shown_to = await _enter(relay, viewer, case, "two")
         await sender.publish(audio=True, video=True, **_publishing(case))
 
         async def is_there() -> bool:
-            return (await viewer.state()).of("one").frames_decoded > 0
+            return (await viewer.state()).of(shown_from).frames_decoded > 0
 
         if not await until(is_there, CONNECT_S):
             return Call(case.name, seed, 0, 0, 0, 0, 0, 0, 0, problem=f"no frame in {CONNECT_S} s")
         if is_traced:
-            tracing = asyncio.create_task(trace(relay, relay.token("two", room="room")))
+            tracing = asyncio.create_task(trace(relay, relay.token(shown_to, room="room")))
             stack.callback(tracing.cancel)
         page = viewer.page
         selector = "#stage li[data-identity]:not(.is-local) video" if case.video else "video"
@@ -284,7 +284,8 @@ async def _client(case: Case) -> AsyncIterator[Any]:
                 yield LiveKitJs("livekit-client", page)
 
 
-async def _enter(relay: RelayProcess, client: Any, case: Case, identity: str, *, sends: bool = False) -> None:
+async def _enter(relay: RelayProcess, client: Any, case: Case, identity: str, *, sends: bool = False) -> str:
+    """Join; return who it is there: the built-in page is given another name."""
     options: dict[str, Any] = {"room": "room", "identity": identity}
     attributes: dict[str, str] = {}
     if case.is_encrypted:
@@ -296,7 +297,7 @@ async def _enter(relay: RelayProcess, client: Any, case: Case, identity: str, *,
             options["passphrase"] = PASSPHRASE
     if sends and case.video:
         options["video"] = case.video
-    await client.join(relay.ws_url, relay.token(identity, room="room", attributes=attributes), **options)
+    return await client.join(relay.ws_url, relay.token(identity, room="room", attributes=attributes), **options)
 
 
 def _publishing(case: Case) -> dict[str, Any]:
