@@ -268,12 +268,23 @@ class Division:
         share.since_ns = now_ns
         self._session.conference.video_switches += 1
         if self._session.subscriber is not None:
+            forward, track_sid = self._session.subscriber.forward, share.publication.sid
             if option is None:
-                self._session.subscriber.forward(share.publication.sid, None)
-            else:
-                self._session.subscriber.forward(
-                    share.publication.sid, option.encoding, spatial=option.spatial, temporal=option.temporal
-                )
+                forward(track_sid, None)
+                return
+            if before is not None and option.encoding < before.encoding and not self._may_overlap(share, before, option):
+                # What the path loses of it freezes the picture anyway, and fills the queue that the keyframe has to pass.
+                forward(track_sid, None)
+            forward(track_sid, option.encoding, spatial=option.spatial, temporal=option.temporal)
+
+    def _may_overlap(self, share: Share, before: Option, option: Option) -> bool:
+        """True when the path has room for what goes on of a higher encoding until the lower one begins: its lowest frame rate."""
+        rate = self._measuring.rates_of(share.carried.receiver).get(before.encoding)
+        if self.estimate_bps is None or rate is None:
+            return True
+        least_bps = min((layer.told_bps for layer in rate.layers.values() if layer.told_bps), default=rate.told_bps)
+        others_bps = self.spent_bps - option.bps
+        return least_bps + option.bps <= self.estimate_bps - self._reserved_bps - others_bps
 
     def _ask(self, share: Share) -> Ask:
         """Return what may be sent of a video now; kept until something about it changes."""

@@ -114,6 +114,29 @@ async def test_a_path_that_narrows_lowers_pauses_and_brings_back_a_video_but_nev
     await scene.until("bo", sends("f", "none"))
 
 
+async def test_what_has_no_room_stops_before_the_lower_encoding_begins(scene: Scene, monkeypatch) -> None:
+    ana = await scene.join("ana", (Track.video(*LAYERS),))
+    bo = await scene.join("bo")
+    await scene.until("bo", lambda f: sends("f", "none")(f) and f["current"]["bps"] > 300_000)
+    side = scene.relay.conference.find_session(bo.sid).subscriber
+    forward, told = side.forward, []
+
+    def heard(track_sid: str, encoding: int | None, **layers: int) -> None:
+        told.append(encoding)
+        forward(track_sid, encoding, **layers)
+
+    monkeypatch.setattr(side, "forward", heard)
+    scene.estimate(bo, 5_000_000)
+    await bo.want(ana.publications[0].sid, width=300, height=170)
+    await scene.until("bo", sends("h"))
+    await bo.want(ana.publications[0].sid, quality=HIGH)
+    await scene.until("bo", sends("f", "none"))
+    assert told == [1, 2], "with room for both the picture moves on until the smaller one is there"
+    scene.estimate(bo, 300_000)
+    await scene.until("bo", sends("h", "bandwidth"))
+    assert told == [1, 2, None, 1]
+
+
 async def test_sizes_are_followed_and_publishers_send_what_is_wanted(scene: Scene, monkeypatch) -> None:
     monkeypatch.setattr("relay.quality.dynacast.PATIENCE_NS", 300_000_000)
     ana = await scene.join("ana", (Track.video(*LAYERS),))
