@@ -281,8 +281,10 @@ cdef int _select(Engine* e, Egress* g, const SelectCommand* c, int64_t now_ns) n
         g.current = NO_INDEX
     was_paused = g.wanted < 0
     g.wanted = encoding
-    selection_want(&g.selection, c.spatial, c.temporal, g.source != NULL and g.frames > 0,
+    # On the way down motion is reduced until the keyframe comes (forward): decisions are made from here on.
+    selection_want(&g.selection, c.spatial, 0 if 0 <= encoding < g.current else c.temporal, g.source != NULL and g.frames > 0,
                    g.projection.last_in_ts, g.projection.picture_offset)
+    g.selection.wanted_temporal = c.temporal
     mirror_demand(e, r)
     if encoding >= 0 and (g.current != encoding or g.source == NULL):
         if g.packets == 0 and was_paused:

@@ -236,8 +236,7 @@ cdef inline bint _is_beyond(const Transport* t, const PacketFacts* f) noexcept n
             and t.extensions.id_of_kind[EXT_DD] == 0)
 
 
-cdef const Picture* _select(const Transport* t, Egress* g, const RtpStream* s, const PacketFacts* f) noexcept nogil:
-    """Return what was decided of a packet's picture, NULL when the packet is left out."""
+cdef const Picture* _decide(const Transport* t, Egress* g, const RtpStream* s, const PacketFacts* f) noexcept nogil:
     cdef Selection* x = &g.selection
     cdef Picture* picture = NULL
     if f.view.keyframe and f.view.dd_targets > 1 and not x.has_targets:
@@ -253,6 +252,21 @@ cdef const Picture* _select(const Transport* t, Egress* g, const RtpStream* s, c
         x.looks = 1
     picture = select_picture(x, &g.projection, f.codec, &f.view, f.rtp.rtp_ts)
     return NULL if picture == NULL or picture.top == TOP_NONE or f.view.spatial_id > picture.top else picture
+
+
+cdef const Picture* _select(const Transport* t, Egress* g, const RtpStream* s, const PacketFacts* f) noexcept nogil:
+    """Return what was decided of a packet's picture, NULL when the packet is left out.
+
+    While a lower encoding is waited for, only the lowest frame rate of the present one goes on: whoever falls mostly has no
+    room for it, and what it fills the path with delays the keyframe.
+    """
+    cdef uint8_t temporal = g.selection.wanted_temporal
+    cdef const Picture* picture
+    if g.wanted < g.current:
+        g.selection.wanted_temporal = 0
+    picture = _decide(t, g, s, f)
+    g.selection.wanted_temporal = temporal
+    return picture
 
 
 cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int64_t now_ns) noexcept nogil:

@@ -123,11 +123,12 @@ def vp8(tid: int, sync: bool, key: bool, picture_id: int, tl0: int, *, start: bo
 
 
 class Temporal(Bench):
-    """Three temporal layers in encoding 0, two packets a frame."""
+    """Three temporal layers in one encoding, two packets a frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoding: int = 0) -> None:
         super().__init__()
-        self.video()
+        self.video(encoding=encoding)
+        self.rid = (b"q", b"h", b"f")[encoding]
         self.seq, self.picture, self.tl0 = 65_530, 0x7FFC, 254
 
     def frames(self, count: int, *, key_at: int | None = None, select_within: tuple | None = None) -> None:
@@ -138,7 +139,7 @@ class Temporal(Bench):
             for index in range(2):
                 self.seq += 1
                 payload = vp8(tid, sync, key, self.picture & 0x7FFF, self.tl0 & 0xFF, start=index == 0)
-                self.publish(rtp(1, self.seq, ts=3000 * self.picture, marker=index == 1, extensions={MID: b"1", RID: b"q"},
+                self.publish(rtp(1, self.seq, ts=3000 * self.picture, marker=index == 1, extensions={MID: b"1", RID: self.rid},
                                  payload=payload))  # fmt: skip
                 if select_within and index == 0:
                     self.ok("select_layers", 21, *select_within)
@@ -168,6 +169,31 @@ def test_frames_left_out_leave_no_trace():
     assert [marker for *_, marker in got] == [False, True] * (len(got) // 2)
     assert [(b[1] - a[1]) & 0x7FFF for a, b in zip(got[1::2], got[3::2])] == [1] * (len(got) // 2 - 1)
     assert [tid for _, _, tid, _ in got[::2]] == [0, 2, 1, 2, *[0] * 3, 0, 1, 0, 1, 0, 2, 1, 2, 0, 2, 1, 2]
+
+
+def test_on_the_way_down_the_lowest_frame_rate_goes_on_until_the_keyframe():
+    bench = Temporal(encoding=1)
+    bench.frames(4, key_at=0)
+    bench.ok("select_layers", 21, 0)
+    bench.frames(12)
+    assert [tid for _, _, tid, _ in bench.got()[::2]] == [0, 2, 1, 2, 0, 0, 0]
+    for number, (tid, sync) in enumerate(PATTERN[:4]):
+        payload = vp8(tid, sync, number == 0, number, tid == 0)
+        bench.publish(rtp(2, 1 + number, ts=3000 * number, marker=True, extensions={MID: b"1", RID: b"q"}, payload=payload))
+    bench.frames(4)
+    got = bench.got()
+    assert [tid for _, _, tid, _ in got[14:]] == [0, 2, 1, 2], "all of the lower encoding, nothing of the higher one"
+    assert [number for number, *_ in got] == list(range(len(got)))
+
+
+def test_who_need_not_go_down_after_all_gets_full_motion_again():
+    bench = Temporal(encoding=1)
+    bench.frames(4, key_at=0)
+    bench.ok("select_layers", 21, 0)
+    bench.frames(4)
+    bench.ok("select_layers", 21, 1)
+    bench.frames(16)
+    assert [tid for _, _, tid, _ in bench.got()[8::2]] == [0, 0, 1, 0, 1, 0, 2, 1, 2, 0, 2, 1, 2]
 
 
 def test_what_is_sent_again_has_the_picture_id_it_had():
