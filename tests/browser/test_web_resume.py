@@ -127,6 +127,35 @@ async def test_a_lost_connection_is_resumed_and_nobody_notices() -> None:
         assert await resumes(ada) == 3
 
 
+AWAY = """() => {
+  const Socket = WebSocket;
+  const where = (url) => Object.assign(new URL(url), window.isBack ? {} : {pathname: "/nowhere"});
+  window.WebSocket = class extends Socket { constructor(url) { super(where(url)); } };
+}"""
+
+
+@pytest.mark.matrix
+async def test_what_is_switched_while_the_connection_is_away_holds_when_it_is_back() -> None:
+    async with call_over_a_wire() as (wire, ada, bo):
+        await ada.page.evaluate(AWAY)
+        wire.cut()
+        await ada.page.wait_for_selector("#call.is-reconnecting:not(.is-still)")
+        await ada.press("#call-microphone")
+        await ada.press("#call-screen")
+        await bo.press("#call-microphone")
+        await ada.page.wait_for_selector(".tile.is-local.is-screen.has-video")
+        await ada.page.evaluate("() => { window.isBack = true; }")
+        await ada.connected()
+        await bo.sees_locked("Ada, screen")
+
+        async def knows(one: Guest, other: str) -> bool:
+            return bool((await one.tile(other) or {}).get("isMuted"))
+
+        await until(lambda: knows(bo, "Ada"), "Bo knows that Ada is muted")
+        await until(lambda: knows(ada, "Bo"), "Ada knows that Bo is muted")
+        assert await ada.page.evaluate("connections.length") == 2
+
+
 async def test_what_the_relay_has_not_had_is_sent_again_and_dropped_where_it_came_twice() -> None:
     async with modules() as page:
         had = await page.evaluate(
