@@ -75,7 +75,10 @@ class Case:
         return (90, 180, 360) if self.codec in ("vp9", "av1") else (180, 360)
 
 
+# A sender whose computer is busy must not send a smaller picture: that would be taken for what the path carries.
+KEEPS_SIZE = {"degradationPreference": "maintain-resolution"}
 SIMULCAST = {
+    **KEEPS_SIZE,
     "videoCodec": "vp8",
     "videoEncoding": {"maxBitrate": 1_000_000, "maxFramerate": FPS},
     "videoSimulcastLayers": [[320, 180, 180_000, FPS]],
@@ -84,7 +87,7 @@ SIMULCAST = {
 
 def svc(codec: str) -> dict[str, Any]:
     encoding = {"maxBitrate": 900_000, "maxFramerate": FPS}
-    return {"videoCodec": codec, "scalabilityMode": "L3T3_KEY", "videoEncoding": encoding, "backupCodec": False}
+    return {**KEEPS_SIZE, "videoCodec": codec, "scalabilityMode": "L3T3_KEY", "videoEncoding": encoding, "backupCodec": False}
 
 
 # livekit-client encrypts no AV1, so that one is between two of our own pages, in SFrame.
@@ -114,6 +117,7 @@ class Call:
     down_s: float
     up_s: float
     freeze_s: float
+    freeze_at_s: float
     frozen_s: float
     switches: int
     frames: int
@@ -127,7 +131,8 @@ class Call:
             return f"{self.case} seed {self.seed}: {self.problem}"
         return (
             f"{self.case} seed {self.seed}: {self.best} lines, down after {self.down_s:.2f} s to {'/'.join(map(str, self.narrow))}, "
-            f"up after {self.up_s:.2f} s, longest freeze {self.freeze_s:.2f} s, frozen for {self.frozen_s:.2f} s in all, "
+            f"up after {self.up_s:.2f} s, longest freeze {self.freeze_s:.2f} s (from {self.freeze_at_s:.1f} s on), "
+            f"frozen for {self.frozen_s:.2f} s in all, "
             f"{self.switches} switches, {self.frames} frames"
         )
 
@@ -149,6 +154,7 @@ def judge(case: Case, seed: int, shown: list[tuple[float, int]], fell_s: float, 
         down_s=after(fell_s, lambda lines: lines < best),
         up_s=after(rose_s, lambda lines: lines >= best),
         freeze_s=max(gaps, default=over_s),
+        freeze_at_s=times[gaps.index(max(gaps))] if gaps else 0.0,
         frozen_s=sum(gap for gap in gaps if gap > FREEZE_GAP_S),
         switches=sum(a[1] != b[1] for a, b in itertools.pairwise(shown)),
         frames=len(shown),
@@ -227,7 +233,7 @@ async def call(case: Case, seed: int, *, is_traced: bool = False) -> Call:
             return (await viewer.state()).of(shown_from).frames_decoded > 0
 
         if not await until(is_there, CONNECT_S):
-            return Call(case.name, seed, 0, 0, 0, 0, 0, 0, 0, problem=f"no frame in {CONNECT_S} s")
+            return Call(case.name, seed, 0, 0, 0, 0, 0, 0, 0, 0, problem=f"no frame in {CONNECT_S} s")
         if is_traced:
             tracing = asyncio.create_task(trace(relay, relay.token(shown_to, room="room")))
             stack.callback(tracing.cancel)
@@ -244,7 +250,7 @@ async def call(case: Case, seed: int, *, is_traced: bool = False) -> Call:
         begun, fell, rose, over = (mark / 1e3 for mark in marks)
         frames = [(at / 1e3 - begun, int(lines)) for at, lines in shown]
         if not frames:
-            return Call(case.name, seed, 0, 0, 0, 0, 0, 0, 0, problem="no frame was shown")
+            return Call(case.name, seed, 0, 0, 0, 0, 0, 0, 0, 0, problem="no frame was shown")
         return judge(case, seed, frames, fell - begun, rose - begun, over - begun)
 
 

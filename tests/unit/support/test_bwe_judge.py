@@ -23,6 +23,7 @@ def call(**changes) -> Call:
 def test_a_timeline_is_read_as_a_person_sees_it() -> None:
     found = call(down=1.5, up=8.0, freeze=0.6)
     assert 1.5 < found.down_s < 1.55 and 7.99 < found.up_s < 8.05 and 0.59 < found.freeze_s < 0.7
+    assert abs(found.freeze_at_s - FELL) < 0.05
     assert (found.best, found.narrow, found.switches, problems([found])) == (360, (180,), 2, [])
 
 
