@@ -15,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
+from aiohttp.http_exceptions import LineTooLong
 
 from relay.config import Limits
 from relay.log import get_logger
@@ -64,7 +65,11 @@ class Doorman:
                 if not isinstance(exc, HttpProcessingError) or request.writer.output_size > 0:
                     return super().handle_error(request, status, exc, message)
                 count("http")
-                response = web.Response(status=status, text="This is not a valid request.\n")
+                if isinstance(exc, LineTooLong):
+                    limit = exc.args[1]
+                    response = web.Response(status=431, text=f"Request lines and headers have at most {limit} bytes.\n")
+                else:
+                    response = web.Response(status=status, text="This is not a valid request.\n")
                 response.force_close()
                 return response
 

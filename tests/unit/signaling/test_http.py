@@ -9,7 +9,7 @@ import zlib
 import aiohttp
 import pytest
 
-from relay.server import Server
+from relay.server import MAX_LINE_BYTES, Server
 from relay.signaling import invites
 from tests.support.local_relay import KEYS, SECRET, token
 from tests.unit.signaling.test_tokens import refusals
@@ -143,6 +143,20 @@ async def test_noise_is_counted_and_logs_no_traceback(noise: bytes, relay, http,
     writer.close()
     assert answer.startswith(b"HTTP/1.") and b" 400 " in answer.splitlines()[0]
     assert "Traceback" not in caplog.text
+    async with http.get(at(relay, "/metrics")) as answer:
+        assert 'veil_refused_total{reason="http"} 1.0' in await answer.text()
+
+
+@pytest.mark.parametrize("long", ["a token in the query", "a header"])
+async def test_what_is_too_long_to_be_a_request_is_told_from_noise(long: str, relay, http) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.http_port)
+    text = "A" * MAX_LINE_BYTES
+    where = ("/rtc?access_token=" + text, "") if "query" in long else ("/rtc", f"Authorization: Bearer {text}\r\n")
+    writer.write(f"GET {where[0]} HTTP/1.1\r\nHost: localhost\r\n{where[1]}\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert answer.splitlines()[0].startswith(b"HTTP/1.") and b" 431 " in answer.splitlines()[0]
+    assert answer.endswith(f"Request lines and headers have at most {MAX_LINE_BYTES} bytes.\n".encode())
     async with http.get(at(relay, "/metrics")) as answer:
         assert 'veil_refused_total{reason="http"} 1.0' in await answer.text()
 
