@@ -58,7 +58,9 @@ cdef void pacer_pay_media(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcept
     if p.repair_paid_ns < now_ns:
         p.repair_paid_ns = now_ns
     if p.repair_paid_ns < now_ns + ms(REPAIR_WAITS_MS):
-        p.repair_paid_ns += _cost_ns(size_bytes, _repair_rate(p)) * MEDIA_SHARE_PERCENT // 100
+        # Of the estimate, also while a queue drains: by what repair has then, media alone would take all there is, and what was
+        # lost behind a keyframe were asked for in vain until its receiver gave up.
+        p.repair_paid_ns += _cost_ns(size_bytes, p.rate_bps) * MEDIA_SHARE_PERCENT // 100
 
 
 cdef void pacer_pay_repair(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcept nogil:
@@ -74,12 +76,13 @@ cdef void pacer_pay_replay(Pacer* p, int64_t size_bytes, int64_t now_ns) noexcep
 
 @cython.final
 cdef class PacerFace:
-    """Test face: one `Pacer` driven from Python. rate_bps 0 = unknown."""
+    """Test face: one `Pacer` driven from Python. rate_bps 0 = unknown, repair_bps 0 = as rate_bps."""
     cdef Pacer p
 
-    def __cinit__(self, uint64_t rate_bps=0):
+    def __cinit__(self, uint64_t rate_bps=0, uint64_t repair_bps=0):
         memset(&self.p, 0, sizeof(Pacer))
         self.p.rate_bps = rate_bps
+        self.p.repair_bps = repair_bps
 
     def media_due(self, int64_t now_ns):
         return pacer_media_due(&self.p, now_ns)
