@@ -180,7 +180,7 @@ cdef void _remember(Egress* g, const RtpStream* s, const PacketFacts* f, const C
     m.rtx_payload_type = codec.rtx_payload_type
     m.rules = rules[0]
     sent_map(g.sent, &m)
-    sent_log(g.sent, out_seq, f.ext_seq, now_ns)
+    sent_log(g.sent, out_seq, f.ext_seq, f.view.temporal_id == 0 and not f.view.discardable, now_ns)
     g.newest_seq = max(g.newest_seq, out_seq)
     if f.view.keyframe and f.view.start_of_frame and f.view.spatial_id == 0:
         g.start_seq = max(g.start_seq, out_seq)

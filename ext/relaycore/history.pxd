@@ -43,6 +43,7 @@ ctypedef struct SentPacket:
     uint16_t out_low               # low 16 bits of the output number
     uint16_t mapping               # its running number mod 2^16; an entry lives for fewer than SENT_PLACES of them
     uint8_t resends
+    uint8_t is_base                # of the lowest frame rate, which all that comes leans on
 
 ctypedef struct SentLog:           # zero-initialise
     SentPacket packets[1024]       # by output number
@@ -57,6 +58,6 @@ cdef Slot* source_find(const SourceHistory* h, int64_t ext_seq) noexcept nogil  
 
 # Starts a mapping unless `m` is the present one.
 cdef void sent_map(SentLog* l, const SentMapping* m) noexcept nogil
-cdef void sent_log(SentLog* l, int64_t out_seq, int64_t source_seq, int64_t now_ns) noexcept nogil
+cdef void sent_log(SentLog* l, int64_t out_seq, int64_t source_seq, bint is_base, int64_t now_ns) noexcept nogil
 # The log's entry for a 16-bit number and its mapping; NULL = never sent, or too long ago.
 cdef SentPacket* sent_find(SentLog* l, uint16_t out_low, SentMapping** mapping) noexcept nogil

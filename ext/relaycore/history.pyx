@@ -97,13 +97,14 @@ cdef void sent_map(SentLog* l, const SentMapping* m) noexcept nogil:
     l.mapping_count += 1
 
 
-cdef void sent_log(SentLog* l, int64_t out_seq, int64_t source_seq, int64_t now_ns) noexcept nogil:
+cdef void sent_log(SentLog* l, int64_t out_seq, int64_t source_seq, bint is_base, int64_t now_ns) noexcept nogil:
     cdef SentPacket* p = &l.packets[out_seq & SENT_MASK]
     p.source_low = <uint32_t>(source_seq & 0xffffffffu)
     p.sent_ms = <uint16_t>(now_ns // 1000000 & 0xffff)
     p.out_low = <uint16_t>(out_seq & 0xffff)
     p.mapping = <uint16_t>(l.mapping_count & 0xffffu)
     p.resends = 0
+    p.is_base = 1 if is_base else 0
 
 
 cdef SentPacket* sent_find(SentLog* l, uint16_t out_low, SentMapping** mapping) noexcept nogil:
@@ -168,7 +169,7 @@ cdef class SentLogFace:
         sent_map(&self.l, &m)
 
     def log(self, int64_t out_seq, int64_t source_seq, int64_t now_ns=0):
-        sent_log(&self.l, out_seq, source_seq, now_ns)
+        sent_log(&self.l, out_seq, source_seq, True, now_ns)
 
     def find(self, uint16_t out_low):
         """Return (low 32 bits of the source number, serial, ts_offset), or None."""

@@ -2,6 +2,9 @@
 
 Nothing but RTX is ever sent again: under the primary SSRC a second packet with the same SRTP index would have to be the
 identical ciphertext (a GCM key is given away otherwise), and that is not kept. So a subscriber without RTX gets none.
+
+Browsers show nothing for three seconds before they ask for a keyframe in the place of what nobody sends them again. Whoever asks
+in vain for what its picture leans on has one asked for at once.
 """
 from libc.stdint cimport int16_t, uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t
 from libc.string cimport memset
@@ -16,6 +19,7 @@ from relaycore.keycache cimport cache_find
 from relaycore.pacer cimport pacer_pay_repair
 from relaycore.playout cimport gauge_is_lossy, gauge_loss, playout_update
 from relaycore.reports cimport count_error, is_sendable, send_slot
+from relaycore.requests cimport request_keyframe
 from relaycore.routes cimport (
     Egress, Engine, NO_INDEX, PacketFacts, Receiver, RESEND_PLACES, ResendItem, RtpStream, Transport, queue_resend,
 )
@@ -59,24 +63,34 @@ cdef bint _is_superseded(const Egress* g, uint16_t out_low) noexcept nogil:
     return g.newest_seq + <int16_t>(out_low - <uint16_t>(g.newest_seq & 0xffff)) < g.start_seq
 
 
+cdef bint _is_under_way(const Egress* g, const SentPacket* p, int64_t now_ns) noexcept nogil:
+    """Whether what was sent last under a number may not have arrived yet."""
+    cdef int64_t pause_ms = RTT_UNKNOWN_MS if g.rtt_ns < 0 else max(<int64_t>RTT_FLOOR_MS, g.rtt_ns // 1000000)
+    return <int64_t>((<uint32_t>(now_ns // 1000000) - p.sent_ms) & 0xffffu) < pause_ms
+
+
+cdef void _give_up(Engine* e, Egress* g, const SentPacket* p, uint16_t out_low, int64_t now_ns) noexcept nogil:
+    """See to a subscriber that asks for what it will not get."""
+    if p.is_base and 0 <= g.current == g.wanted and not _is_superseded(g, out_low) and not _is_under_way(g, p, now_ns):
+        request_keyframe(e, e.receivers[g.receiver], g.current, now_ns)
+
+
 cdef void resend_request(Engine* e, Transport* t, Egress* g, uint16_t out_low, int64_t now_ns) noexcept nogil:
     cdef SentMapping* m = NULL
     cdef SentPacket* p
-    cdef int64_t pause_ms
-    cdef uint16_t now_ms = <uint16_t>(now_ns // 1000000 & 0xffff)
     p = NULL if g.sent == NULL else sent_find(g.sent, out_low, &m)
     if p == NULL or _find(e, g, p, m) == NULL:
         e.counters.rtx_unknown += 1
+        if p != NULL:
+            _give_up(e, g, p, out_low, now_ns)
         return
     if _is_superseded(g, out_low):
         e.counters.rtx_refused += 1
         return
-    # The last one may still be under way.
-    pause_ms = RTT_UNKNOWN_MS if g.rtt_ns < 0 else g.rtt_ns // 1000000
-    if pause_ms < RTT_FLOOR_MS:
-        pause_ms = RTT_FLOOR_MS
-    if p.resends >= RESENDS_MAX or (p.resends and ((<uint32_t>now_ms - p.sent_ms) & 0xffffu) < <uint64_t>pause_ms):
+    if p.resends >= RESENDS_MAX or (p.resends and _is_under_way(g, p, now_ns)):
         e.counters.rtx_refused += 1
+        if p.resends >= RESENDS_MAX:
+            _give_up(e, g, p, out_low, now_ns)
         return
     gauge_loss(&g.losses, now_ns)
     update_playout(e, g, now_ns)
@@ -84,7 +98,7 @@ cdef void resend_request(Engine* e, Transport* t, Egress* g, uint16_t out_low, i
         e.counters.rtx_queue_dropped += 1
         return
     p.resends += 1
-    p.sent_ms = now_ms
+    p.sent_ms = <uint16_t>(now_ns // 1000000 & 0xffff)
 
 
 cdef void update_playout(Engine* e, Egress* g, int64_t now_ns) noexcept nogil:
@@ -161,6 +175,8 @@ cdef int resend_copy(Engine* e, Transport* t, Egress* g, uint16_t out_low, int64
 cdef void resend_next(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     cdef ResendItem item = t.resends[t.resend_head]
     cdef Egress* g = e.egresses[item.egress]
+    cdef SentMapping* m = NULL
+    cdef const SentPacket* p
     cdef int n
     t.resend_head = (t.resend_head + 1) & (RESEND_PLACES - 1)
     t.resend_count -= 1
@@ -172,7 +188,11 @@ cdef void resend_next(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
         return
     n = resend_copy(e, t, g, item.out_low, now_ns)
     if n == 0:
+        # It waited for too long.
         e.counters.rtx_unknown += 1
+        p = NULL if g.sent == NULL else sent_find(g.sent, item.out_low, &m)
+        if p != NULL:
+            _give_up(e, g, p, item.out_low, now_ns)
     elif n > 0:
         g.resent_packets += 1
         e.counters.rtx_sent += 1

@@ -150,6 +150,57 @@ def test_what_was_never_sent_or_is_too_old_is_counted():
     assert bench.counter("rtx_unknown") == 2
 
 
+def vp8_of(layer: int, key: bool, picture_id: int) -> bytes:
+    """A whole VP8 frame of that temporal layer in one packet."""
+    return bytes([0x90, 0xA0]) + struct.pack("!H", 0x8000 | picture_id) + bytes([layer << 6, 0x10 if key else 0x11]) + bytes(40)
+
+
+def lose_for_good(bench: RepairBench, layer: int = 0) -> int:
+    """Send a picture that leans on the keyframe, and wait until it is too old to be sent again; return its number."""
+    bench.frame(payload=vp8_of(0, True, 1))
+    bench.frame(payload=vp8_of(layer, False, 2))
+    bench.advance(3000)
+    bench.frame(payload=vp8_of(0, False, 3))
+    return number(bench.primary()[1])
+
+
+def test_who_asks_in_vain_for_what_its_picture_leans_on_has_a_keyframe_asked_for():
+    bench = RepairBench()
+    lost = lose_for_good(bench)
+    asked = bench.counter("keyframe_requests_sent")
+    bench.nack(lost)
+    bench.nack(lost)
+    assert not bench.resent()
+    assert bench.counter("keyframe_requests_sent") == asked + 1
+    assert bench.counter("keyframe_requests_received") == 0
+    bench.frame(payload=vp8_of(0, True, 50))
+    bench.advance(3000)
+    bench.nack(lost)
+    assert bench.counter("keyframe_requests_sent") == asked + 1, "it goes on at the keyframe"
+
+
+def test_nobody_needs_a_keyframe_for_motion_that_is_lost():
+    bench = RepairBench()
+    lost = lose_for_good(bench, layer=1)
+    asked = bench.counter("keyframe_requests_sent")
+    bench.nack(lost)
+    assert bench.counter("rtx_unknown") == 1 and bench.counter("keyframe_requests_sent") == asked
+
+
+def test_what_was_sent_ten_times_in_vain_is_given_up():
+    bench = RepairBench()
+    bench.frame(key=True)
+    bench.frame()
+    lost = number(bench.primary()[1])
+    asked = bench.counter("keyframe_requests_sent")
+    for _ in range(10):
+        bench.nack(lost)
+        bench.advance(60)
+    assert len(bench.resent()) == 10 and bench.counter("keyframe_requests_sent") == asked
+    bench.nack(lost)
+    assert len(bench.resent()) == 10 and bench.counter("keyframe_requests_sent") == asked + 1
+
+
 def test_a_silent_stream_gives_its_slots_back():
     bench = RepairBench()
     bench.frame(key=True)
