@@ -59,30 +59,31 @@ cdef int write_header(Transport* t, Egress* g, const PacketFacts* f, uint8_t* ds
     cdef uint8_t marker = f.rtp.marker
     cdef int n
     x.present &= ~<uint32_t>NOT_FORWARDED
-    if not g.mid_known and g.spec.mid_bytes:
+    # What is sent again has an SSRC of its own, on which nobody reports: Firefox drops it where it stands in an answer alone.
+    if (not g.mid_known or ssrc == g.spec.rtx_ssrc) and g.spec.mid_bytes:
         x.present |= 1u << EXT_MID
         x.by_kind[EXT_MID].data = g.spec.mid
         x.by_kind[EXT_MID].bytes = g.spec.mid_bytes
     # Video alone: what a receiver does not report on would look lost, and Firefox reports on no audio.
-    if g.is_video and t.extensions.id_of_kind[EXT_TWCC]:
+    if g.is_video and t.sent_extensions.id_of_kind[EXT_TWCC]:
         put_u16(number, t.twcc_next)
         t.twcc_next = <uint16_t>(t.twcc_next + 1u)
         x.present |= 1u << EXT_TWCC
         x.by_kind[EXT_TWCC].data = number
         x.by_kind[EXT_TWCC].bytes = 2
-    if t.extensions.id_of_kind[EXT_ABS_SEND_TIME]:
+    if t.sent_extensions.id_of_kind[EXT_ABS_SEND_TIME]:
         put_u24(sent_at, _abs_send_time(now_ns))
         x.present |= 1u << EXT_ABS_SEND_TIME
         x.by_kind[EXT_ABS_SEND_TIME].data = sent_at
         x.by_kind[EXT_ABS_SEND_TIME].bytes = 3
-    if g.playout.is_told and g.is_video and t.extensions.id_of_kind[EXT_PLAYOUT_DELAY]:
+    if g.playout.is_told and g.is_video and t.sent_extensions.id_of_kind[EXT_PLAYOUT_DELAY]:
         playout_write(&g.playout, playout)
         x.present |= 1u << EXT_PLAYOUT_DELAY
         x.by_kind[EXT_PLAYOUT_DELAY].data = playout
         x.by_kind[EXT_PLAYOUT_DELAY].bytes = PLAYOUT_EXT_BYTES
     if rules != NULL and (rules.names_active or rules.frame_offset) and x.present >> EXT_DD & 1:
         _rewrite_descriptor(&x.by_kind[EXT_DD], f, rules, descriptor)
-    n = write_hdrext(dst + FIXED_HEADER_BYTES, cap - FIXED_HEADER_BYTES, &t.extensions, &x)
+    n = write_hdrext(dst + FIXED_HEADER_BYTES, cap - FIXED_HEADER_BYTES, &t.sent_extensions, &x)
     if n < 0:
         return n
     # At its sender the marker stands on the last packet of a picture with all its layers (RFC 9628 section 4.1).
@@ -165,7 +166,7 @@ cdef void run_add(Engine* e, Run* run, Transport* t, Egress* g, uint32_t out_ts,
         run.transport = t
         run.egress = g
         run.out_ts = out_ts
-    if g.is_video and t.extensions.id_of_kind[EXT_TWCC]:
+    if g.is_video and t.sent_extensions.id_of_kind[EXT_TWCC]:
         bandwidth_departed(e, t, <uint16_t>((t.twcc_next - 1u) & 0xffffu), item.header_bytes + item.payload_bytes + TAG_BYTES,
                            run.now_ns)
     slot_hold(item.source)

@@ -11,7 +11,7 @@ from relaycore.errs cimport (
 from relaycore.exchange cimport Exchange
 from relaycore.fanout cimport fanout_next
 from relaycore.forward cimport forward_ready
-from relaycore.hdrext cimport EXT_COUNT
+from relaycore.hdrext cimport number_extensions
 from relaycore.icelite cimport ICE_NO_TUPLE, ice_drop
 from relaycore.layers cimport LAYER_IDS, layers_selected
 from relaycore.mailbox cimport (
@@ -208,17 +208,6 @@ cdef int _set_srtp(Engine* e, Transport* t, const SrtpCommand* c) noexcept nogil
         return E_UNSUPPORTED
     t.receive_context = receive_context
     t.send_context = send_context
-    return E_OK
-
-
-cdef int _set_extensions(Transport* t, const ExtensionsCommand* c) noexcept nogil:
-    cdef int kind
-    memset(&t.extensions, 0, sizeof(t.extensions))
-    for kind in range(1, EXT_COUNT):
-        if c.id_of_kind[kind] == 0:
-            continue
-        t.extensions.id_of_kind[kind] = c.id_of_kind[kind]
-        t.extensions.kind_of_id[c.id_of_kind[kind]] = <uint8_t>kind
     return E_OK
 
 
@@ -464,7 +453,9 @@ cdef int _execute(Engine* e, Command* c, int64_t now_ns) noexcept nogil:
     if c.op == CMD_TRANSPORT_SRTP:
         return _set_srtp(e, t, &c.body.srtp)
     if c.op == CMD_TRANSPORT_EXTENSIONS:
-        return _set_extensions(t, &c.body.extensions)
+        number_extensions(&t.extensions, c.body.extensions.id_of_kind)
+        number_extensions(&t.sent_extensions, c.body.extensions.sent_id_of_kind)
+        return E_OK
     if c.op == CMD_TRANSPORT_PACING:
         t.pacer.rate_bps = c.body.pacing.rate_bps
         mark_ready(e, t, LANE_FAST)

@@ -233,7 +233,7 @@ cdef inline bint _is_beyond(const Transport* t, const PacketFacts* f) noexcept n
     layers of a picture for one frame. VP9 says it in every packet.
     """
     return (f.codec == CODEC_AV1 and f.view.source == 2 and f.view.spatial_id > 0
-            and t.extensions.id_of_kind[EXT_DD] == 0)
+            and t.sent_extensions.id_of_kind[EXT_DD] == 0)
 
 
 cdef const Picture* _decide(const Transport* t, Egress* g, const RtpStream* s, const PacketFacts* f) noexcept nogil:
@@ -244,7 +244,7 @@ cdef const Picture* _decide(const Transport* t, Egress* g, const RtpStream* s, c
     if x.has_targets and f.view.source == 2:
         # Without the descriptor a receiver would take all layers of a picture for one frame.
         if select_frame(x, &g.projection, find_layers(s.structure, f.view.dd_serial), &f.view, f.codec, f.rtp.rtp_ts,
-                        0 if f.codec == CODEC_AV1 and not t.extensions.id_of_kind[EXT_DD] else LAYERS_ALL, &picture):
+                        0 if f.codec == CODEC_AV1 and not t.sent_extensions.id_of_kind[EXT_DD] else LAYERS_ALL, &picture):
             return picture
         return NULL
     if not x.looks:
@@ -321,7 +321,7 @@ cdef void _project(Engine* e, Run* run, Transport* t, Egress* g, Slot* slot, int
         rules.top = picture.top
         rules.names_active = g.selection.names_active
         rules.active = g.selection.active
-    if f.codec == CODEC_AV1 and not t.extensions.id_of_kind[EXT_DD]:
+    if f.codec == CODEC_AV1 and not t.sent_extensions.id_of_kind[EXT_DD]:
         rules.top = 0
     item.out = slab_take(e.slab, slot.length + SRTP_MAX_OVERHEAD + 64)
     if item.out == NULL:
@@ -441,7 +441,7 @@ cdef void _fetch(Engine* e, const int32_t* batch, int n) noexcept nogil:
         forward_prefetch(&t.send_context)
         forward_prefetch(&t.ice.selected)
         forward_prefetch(&t.ice.tuples[0])
-        forward_prefetch(t.extensions.id_of_kind)
+        forward_prefetch(t.sent_extensions.id_of_kind)
         forward_prefetch(&t.packets_sent)
     for i in range(n):
         t = e.transports[batch[i]]

@@ -39,3 +39,6 @@ cdef int parse_hdrext(const uint8_t* body, Py_ssize_t n, uint16_t profile, const
 # when all ids <= 14 and all lengths 1..16, else the two-byte form (0x1000). Returns bytes, 0 when nothing is to write, E_NO_SPACE.
 cdef int write_hdrext(uint8_t* dst, Py_ssize_t cap, const ExtMap* ids, const ExtView* view) noexcept nogil
 cdef int ext_kind_of_uri(const char* uri, Py_ssize_t n) noexcept nogil      # EXT_NONE when unknown
+# Puts ids under their kinds; URIs nobody here knows are left out. ValueError for an id that is not allowed or stands twice.
+cdef int put_extension_ids(object id_by_uri, uint8_t* id_of_kind) except -1
+cdef void number_extensions(ExtMap* x, const uint8_t* id_of_kind) noexcept nogil

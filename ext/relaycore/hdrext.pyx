@@ -163,6 +163,33 @@ cdef int ext_kind_of_uri(const char* uri, Py_ssize_t n) noexcept nogil:
     return EXT_NONE
 
 
+cdef void number_extensions(ExtMap* x, const uint8_t* id_of_kind) noexcept nogil:
+    cdef int kind
+    memset(x, 0, sizeof(ExtMap))
+    for kind in range(1, EXT_COUNT):
+        if id_of_kind[kind]:
+            x.id_of_kind[kind] = id_of_kind[kind]
+            x.kind_of_id[id_of_kind[kind]] = <uint8_t>kind
+
+
+cdef int put_extension_ids(object id_by_uri, uint8_t* id_of_kind) except -1:
+    cdef bytes uri
+    cdef int kind
+    seen = set()
+    for name, number in id_by_uri.items():
+        # RFC 8285 section 4.2: 0 is padding and 15 ends a one-byte block.
+        if not 1 <= number <= 255 or number == 15:
+            raise ValueError(f"extension id {number} is not allowed")
+        if number in seen:
+            raise ValueError(f"extension id {number} stands twice")
+        seen.add(number)
+        uri = name.encode()
+        kind = ext_kind_of_uri(uri, len(uri))
+        if kind != EXT_NONE:
+            id_of_kind[kind] = number
+    return 0
+
+
 # --- Python face ----------------------------------------------------------------------------------------------------
 
 def kind_of_uri(str uri not None):

@@ -6,7 +6,7 @@ can be repeated whatever else the process does.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
-from relaycore.hdrext cimport EXT_NONE, ExtMap, ext_kind_of_uri
+from relaycore.hdrext cimport ExtMap, number_extensions, put_extension_ids
 from relaycore.lgmodel cimport (
     LG_ENCODINGS, LG_HISTORY, SENDER_AUDIO, SENDER_BURST, SENDER_VIDEO, SendEncoding, Sender, SentFrame, Stream,
 )
@@ -49,18 +49,10 @@ cdef int put_short(str what, object text, uint8_t* out, uint8_t* out_bytes, Py_s
 
 
 cdef int put_extensions(object id_by_uri, ExtMap* out) except -1:
-    cdef bytes uri
-    cdef int kind
-    memset(out, 0, sizeof(ExtMap))
-    for name, number in id_by_uri.items():
-        # RFC 8285 section 4.2: 0 is padding and 15 ends a one-byte block.
-        if not 1 <= number <= 255 or number == 15:
-            raise ValueError(f"extension id {number} is not allowed")
-        uri = name.encode()
-        kind = ext_kind_of_uri(uri, len(uri))
-        if kind != EXT_NONE:
-            out.id_of_kind[kind] = number
-            out.kind_of_id[<int>number] = <uint8_t>kind
+    cdef uint8_t id_of_kind[17]
+    memset(id_of_kind, 0, sizeof(id_of_kind))
+    put_extension_ids(id_by_uri, id_of_kind)
+    number_extensions(out, id_of_kind)
     return 0
 
 

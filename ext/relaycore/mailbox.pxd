@@ -57,7 +57,8 @@ ctypedef struct SrtpCommand:
     uint8_t send_salt[14]
 
 ctypedef struct ExtensionsCommand:
-    uint8_t id_of_kind[17]         # hdrext.ExtKind order; 0 = not negotiated
+    uint8_t id_of_kind[17]         # of what is received; hdrext.ExtKind order; 0 = not negotiated
+    uint8_t sent_id_of_kind[17]
 
 ctypedef struct CodecEntry:
     uint8_t payload_type

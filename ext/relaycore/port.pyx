@@ -22,7 +22,7 @@ from relaycore.capture cimport (
 )
 from relaycore.engine cimport Snapshot
 from relaycore.errs cimport err_name
-from relaycore.hdrext cimport EXT_NONE, ext_kind_of_uri
+from relaycore.hdrext cimport put_extension_ids
 from relaycore.mailbox cimport (
     CMD_CACHE_DROP, CMD_DATAGRAM, CMD_EGRESS_ADD, CMD_EGRESS_REMOVE, CMD_EGRESS_SELECT, CMD_KEYFRAME, CMD_NOP, CMD_RECEIVER_ADD,
     CMD_RECEIVER_FORMAT, CMD_RECEIVER_KEYS,
@@ -267,24 +267,15 @@ cdef class CommandPort:
         _put_key("send_salt", send_salt, c.body.srtp.send_salt, salt_bytes)
         return self._submit(&c)
 
-    def set_extensions(self, transport, id_by_uri):
-        """Set the header extensions of a transport. URIs the data plane does not know are left out."""
+    def set_extensions(self, transport, id_by_uri, sent_id_by_uri=None):
+        """Set the header extensions of a transport; `sent_id_by_uri` those of what it is sent, where they are others.
+
+        URIs the data plane does not know are left out.
+        """
         cdef Command c
-        cdef bytes uri
-        cdef int kind
         self._begin(&c, CMD_TRANSPORT_EXTENSIONS, transport)
-        seen = set()
-        for name, number in id_by_uri.items():
-            # RFC 8285 section 4.2: 0 is padding and 15 ends a one-byte block.
-            if not 1 <= number <= 255 or number == 15:
-                raise ValueError(f"extension id {number} is not allowed")
-            if number in seen:
-                raise ValueError(f"extension id {number} stands twice")
-            seen.add(number)
-            uri = name.encode()
-            kind = ext_kind_of_uri(uri, len(uri))
-            if kind != EXT_NONE:
-                c.body.extensions.id_of_kind[kind] = number
+        put_extension_ids(id_by_uri, c.body.extensions.id_of_kind)
+        put_extension_ids(id_by_uri if sent_id_by_uri is None else sent_id_by_uri, c.body.extensions.sent_id_of_kind)
         return self._submit(&c)
 
     def send_dtls(self, transport, bytes datagram):

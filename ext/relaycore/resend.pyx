@@ -150,7 +150,7 @@ cdef int _leave(Engine* e, Transport* t, Egress* g, Slot* out, int n, int64_t no
         return n
     g.rtx_next += 1
     out.length = <uint16_t>n
-    if t.extensions.id_of_kind[EXT_TWCC]:
+    if t.sent_extensions.id_of_kind[EXT_TWCC]:
         bandwidth_departed(e, t, <uint16_t>((t.twcc_next - 1u) & 0xffffu), n, now_ns)
     pacer_pay_repair(&t.pacer, n + IP_UDP_BYTES, now_ns)
     e.outbox.next_run += 1

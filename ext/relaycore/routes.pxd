@@ -228,6 +228,7 @@ ctypedef struct Bandwidth:         # congestion control towards one subscriber
     double told_bps                # to the control plane; 0 = nothing yet
     int64_t told_ns
     uint64_t remb_bps              # of a receiver that gives no feedback
+    uint8_t is_begun               # the first cluster was asked for
 
 ctypedef struct Transport:
     uint32_t id
@@ -235,7 +236,8 @@ ctypedef struct Transport:
     IceLite ice
     SrtpContext* receive_context   # owned
     SrtpContext* send_context      # owned
-    ExtMap extensions
+    ExtMap extensions              # of what it sends us
+    ExtMap sent_extensions         # of what it is sent
     TwccRecorder* twcc             # owned; NULL until the first transport-wide number
     uint32_t rtcp_ssrc             # our own, in RR and feedback
     uint32_t twcc_media_ssrc

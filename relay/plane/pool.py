@@ -234,10 +234,14 @@ class Plane:
         feed = self._transport(transport).feed
         await feed.call(feed.worker.add_tcp, fd, *remote, first)
 
-    async def set_extensions(self, transport: int, id_by_uri: Mapping[str, int]) -> None:
-        """Set the header extensions negotiated on a transport; unknown URIs are ignored."""
+    async def set_extensions(
+        self, transport: int, id_by_uri: Mapping[str, int], sent_id_by_uri: Mapping[str, int] | None = None
+    ) -> None:
+        """Set the header extensions negotiated on a transport; `sent_id_by_uri` those of what we send there, where they are
+        others. Unknown URIs are ignored."""
         feed = self._transport(transport).feed
-        await feed.call(feed.worker.set_extensions, transport, dict(id_by_uri))
+        sent = None if sent_id_by_uri is None else dict(sent_id_by_uri)
+        await feed.call(feed.worker.set_extensions, transport, dict(id_by_uri), sent)
 
     async def set_srtp(self, transport: int, keys: SrtpKeys) -> None:
         """Give a transport its keys, once for its life."""
