@@ -31,7 +31,8 @@ cdef enum:
     LEAST_BPS = 30000              # the estimator's; at a few bits a second the pacer would owe hours for one packet
     TICK_NS = 250000               # of feedback
     MEASURE_MS = 250               # over which the sending rate is taken
-    FIRST_MS = 400                 # of feedback before the first estimate is told
+    FIRST_MS = 400                 # of feedback before the first estimate is made
+    FIRST_PROBE_MS = 400           # it may wait that much longer for the first cluster
     RISE_PACE_MS = 100             # between tellings of a higher one
     FALL_PACE_MS = 10              # of a lower one: a client may claim anything, as often as it likes
     RTT_SMOOTHING = 16
@@ -179,6 +180,12 @@ cdef void _take_statuses(Bandwidth* b, FeedbackWalk* w, int64_t now_ns) noexcept
             b.estimator.rtt_ns += (rtt_ns - b.estimator.rtt_ns) // RTT_SMOOTHING
 
 
+cdef inline bint _is_first_under_way(const Bandwidth* b, int64_t now_ns) noexcept nogil:
+    if now_ns - b.first_feedback_ns > ms(FIRST_MS + FIRST_PROBE_MS):
+        return False
+    return b.probe.begin_ns != 0 or b.probe.next_bps > 0.0
+
+
 cdef void bandwidth_feedback(Engine* e, Transport* t, const RtcpPacket* p, int64_t now_ns) noexcept nogil:
     cdef Bandwidth* b = t.bandwidth
     cdef FeedbackWalk w
@@ -203,7 +210,13 @@ cdef void bandwidth_feedback(Engine* e, Transport* t, const RtcpPacket* p, int64
     if b.told_bps == 0.0:
         if now_ns - b.first_feedback_ns < ms(FIRST_MS):
             return
-        probe_start(&b.probe, estimator_bps(&b.estimator), now_ns)
+        if not b.is_begun:
+            b.is_begun = 1
+            probe_start(&b.probe, estimator_bps(&b.estimator), now_ns)
+        # The start rate is a guess: videos would be paused for it, and come back when the first cluster is judged.
+        if measured <= 0.0 and b.estimator.trend.usage != USAGE_OVER and _is_first_under_way(b, now_ns):
+            _plan(e, t, now_ns)
+            return
     _tell(e, t, now_ns)
     _plan(e, t, now_ns)
 
@@ -225,6 +238,12 @@ cdef void bandwidth_want(Engine* e, Transport* t, uint64_t bps, int64_t now_ns) 
     _plan(e, t, now_ns)
 
 
+cdef inline bint _carries_better(const Egress* g, const Egress* other) noexcept nogil:
+    if (g.wanted >= 0) != (other.wanted >= 0):
+        return g.wanted >= 0
+    return g.projection.last_arrival_ns > other.projection.last_arrival_ns
+
+
 cdef Egress* _carrier(Engine* e, Transport* t) noexcept nogil:
     """Return a video subscription whose RTX stream can carry probes, one that is sent now if there is one; NULL: none."""
     cdef Egress* g
@@ -232,9 +251,10 @@ cdef Egress* _carrier(Engine* e, Transport* t) noexcept nogil:
     cdef uint32_t i
     for i in range(t.egress_count):
         g = e.egresses[t.egresses[i]]
-        if not g.is_video or not g.spec.rtx_ssrc or g.sent == NULL or g.wanted < 0:
+        if not g.is_video or not g.spec.rtx_ssrc or g.sent == NULL or g.sent.mapping_count == 0:
             continue
-        if found == NULL or g.projection.last_arrival_ns > found.projection.last_arrival_ns:
+        # One that is paused for want of room would stay so without a probe.
+        if found == NULL or _carries_better(g, found):
             found = g
     return found
 
@@ -251,8 +271,8 @@ cdef void _send_probe(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
         if due <= 0 or b.probe.end_ns:
             break
         n = 0
-        # Small ones where large ones would make the cluster last.
-        if b.probe.rate_bps >= LARGE_FROM_BPS:
+        # Small ones where large ones would make the cluster last, and of what is paused nothing once more.
+        if b.probe.rate_bps >= LARGE_FROM_BPS and g.wanted >= 0:
             n = resend_copy(e, t, g, <uint16_t>((g.projection.next_out - 1 - b.probe.sent % PROBE_REACH) & 0xffff), now_ns)
         if n <= 0:
             n = resend_padding(e, t, g, now_ns)

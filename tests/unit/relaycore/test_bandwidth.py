@@ -129,6 +129,29 @@ def test_loss_by_chance_is_not_taken_for_a_full_path(share):
     assert abs(path.taken(EventKind.ESTIMATE)[-1][3] / 1000 - share) < 0.06
 
 
+def test_the_start_rate_is_no_estimate_where_a_first_cluster_can_be_sent():
+    path = Path(20_000_000, 600_000)
+    path.engine.set_wanted_rate(2, 3_000_000)
+    path.run(2)
+    assert path.estimates()[0] > 500_000, "videos would be paused for a guess"
+
+
+def test_a_video_that_is_paused_for_want_of_room_carries_the_probes_that_bring_it_back():
+    path = Path(20_000_000, 600_000)
+    path.run(1)
+    known = path.estimates()[-1]
+    path.ok("select_layers", 21, None)
+    path.run(0.2)
+    sent = len(path.subscriber.rtp)
+    path.engine.set_wanted_rate(2, 3_000_000)
+    path.run(8)
+    assert path.estimates()[-1] > 2 * known
+    probes = path.subscriber.rtp[sent:]
+    assert probes and {struct.unpack_from("!I", p, 8)[0] for p in probes} == {RTX_SSRC}
+    assert all(p[0] & 0x20 and len(p) < 300 for p in probes), "padding alone: nothing of a paused video is sent again"
+    assert {extension(p, MID) for p in probes} == {b"6"}, "nobody reports on an RTX stream, so it always says whose it is"
+
+
 def test_who_gives_no_feedback_may_say_a_maximum():
     path = Path(20_000_000, 600_000)
     # REMB (draft-alvestrand-rmcat-remb-03): 1 SSRC, exponent 3, mantissa 50,000.
