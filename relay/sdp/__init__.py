@@ -8,10 +8,15 @@ A publisher's connection, where the client always offers:
     summary = publisher.inspect(offer_text)             # whose tracks, was ICE restarted; changes nothing
     answer = publisher.answer(offer_text, local, {mid: TrackOptions(...)})   # any number of times, each complete
 
+Where one connection serves both directions, `summary.receiving` are the sections that tracks of ours may be sent on:
+
+    answer = publisher.answer(offer_text, local, options, {mid: SentTrack(...)})
+    answer.senders[mid]                                 # the codecs the client takes of it, () for none
+
 A subscriber's connection, where we always offer:
 
     subscriber = SubscriberNegotiation()
-    mid = subscriber.add("video", codecs, stream_id="PA_x|TR_y", track_id="TR_y", ssrc=1, rtx_ssrc=2, cname="…")
+    mid = subscriber.add(SentTrack("video", codecs, stream_id="PA_x|TR_y", track_id="TR_y", ssrc=1, rtx_ssrc=2, cname="…"))
     subscriber.remove(mid)
     if subscriber.needs_offer and not subscriber.offer_outstanding:
         offer = subscriber.offer(local)                 # InvalidState while one is outstanding
@@ -33,10 +38,12 @@ from relay.sdp.facts import (
     Offer,
     OfferSummary,
     PublishedMedia,
+    ReceivingSection,
     RemoteTransport,
     Role,
     SctpParameters,
     SendingSection,
+    SentTrack,
     TrackOptions,
 )
 from relay.sdp.grammar import SessionDescription, parse
@@ -54,11 +61,13 @@ __all__ = [
     "OfferSummary",
     "PublishedMedia",
     "PublisherNegotiation",
+    "ReceivingSection",
     "RemoteTransport",
     "Role",
     "SctpParameters",
     "SdpError",
     "SendingSection",
+    "SentTrack",
     "SessionDescription",
     "SubscriberNegotiation",
     "TrackOptions",

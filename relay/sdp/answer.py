@@ -1,11 +1,12 @@
-"""Answers a publisher's offers: what it may send, and how it has to say so.
+"""Answers a client's offers: what it may send, how it has to say so, and which tracks of ours it is sent.
 
-RFC 9429 §5.3 for answers, RFC 9143 for the bundle, RFC 8853 for simulcast. The client is the only one that sends on
-such a connection: a section it does not send on is answered inactive, but with everything accepted that it may offer
-there later, since Chromium never offers again what a first answer left out.
+RFC 9429 §5.3 for answers, RFC 9143 for the bundle, RFC 8853 for simulcast. Where each direction has a connection of its
+own, the client alone sends on this one. Where there is one for both, the client offers sections that it would receive
+on, and they are answered with tracks of ours. A section that nobody sends on is answered inactive, but with everything
+accepted that may be sent there later, since Chromium never offers again what a first answer left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from relay.sdp import bundle as transport
@@ -26,10 +27,12 @@ from relay.sdp.facts import (
     LocalTransport,
     OfferSummary,
     PublishedMedia,
+    ReceivingSection,
     RemoteTransport,
     Role,
     SctpParameters,
     SendingSection,
+    SentTrack,
     TrackOptions,
 )
 from relay.sdp.grammar import Attribute, MediaSection, SessionDescription, parse
@@ -59,6 +62,10 @@ class _Offered:
     @property
     def sending(self) -> tuple[RtpSection, ...]:
         return tuple(section for section in self.rtp.values() if section.is_sending)
+
+    @property
+    def receiving(self) -> tuple[RtpSection, ...]:
+        return tuple(s for s in self.rtp.values() if s.direction == "recvonly" and s.has_rtcp_mux)
 
 
 class PublisherNegotiation:
@@ -97,23 +104,30 @@ class PublisherNegotiation:
                 )
                 for section in offered.sending
             ),
+            tuple(ReceivingSection(section.mid, section.kind) for section in offered.receiving),
             transport.has_restarted(self._remote, offered.remote),
             offered.remote,
             offered.sctp is not None,
         )
 
     def answer(
-        self, offer: str | bytes, local: LocalTransport, options: Mapping[str, TrackOptions] | None = None
+        self,
+        offer: str | bytes,
+        local: LocalTransport,
+        options: Mapping[str, TrackOptions] | None = None,
+        senders: Mapping[str, SentTrack] | None = None,
     ) -> Answer:
         """Answer an offer.
 
         `options` by mid, for every section that sends and is not to be answered with the defaults; give the same ones
-        again for a section that goes on sending. `local` has new credentials where ICE was restarted.
+        again for a section that goes on sending. `senders` by mid, for every section of `OfferSummary.receiving` that a
+        track of ours is sent on, again for one that goes on. `local` has new credentials where ICE was restarted.
         Errors: SdpError; then nothing has changed.
         """
         offered = self._read(offer)
         role = transport.role_against(offered.setup, self._role)
-        writer = _AnswerWriter(self._policy, offered, local, "passive" if role == "server" else "active", options or {})
+        setup = "passive" if role == "server" else "active"
+        writer = _AnswerWriter(self._policy, offered, local, setup, options or {}, senders or {})
         sections = writer.sections()
         session_id = self._session_id or transport.session_id_of(local)
         session = SessionDescription(
@@ -134,9 +148,11 @@ class PublisherNegotiation:
             ice_restarted=transport.has_restarted(self._remote, offered.remote),
             sctp=offered.sctp,
             extensions=writer.extensions,
+            sent_extensions=writer.sent_extensions,
             tracks=tracks,
             stopped=tuple(mid for mid in self._sending if mid not in sending),
             refused=tuple(section.mid for section in offered.sending if section.mid not in sending),
+            senders=writer.senders,
         )
         self._role, self._remote, self._sending = role, offered.remote, sending
         self._slots = _slots(offered.session, offered.mids)
@@ -186,12 +202,14 @@ class _AnswerWriter:
         local: LocalTransport,
         setup: str,
         options: Mapping[str, TrackOptions],
+        senders: Mapping[str, SentTrack],
     ) -> None:
         self._policy = policy
         self._offered = offered
         self._local = local
         self._setup = setup
         self._options = options
+        self._sent = senders
         audio = [section for section in offered.sending if section.kind == "audio"]
         sending = [options.get(section.mid, TrackOptions()) for section in audio]
         # RFC 8859 wants one fmtp per payload type in a bundle, and Opus has one payload type for all: a track that
@@ -201,7 +219,9 @@ class _AnswerWriter:
         self._formats: dict[int, PayloadFormat] = {}
         self.accepted: list[str] = []
         self.extensions: dict[str, int] = {}
+        self.sent_extensions: dict[str, int] = {}
         self.tracks: list[PublishedMedia] = []
+        self.senders: dict[str, tuple[Codec, ...]] = {}
 
     def sections(self) -> tuple[MediaSection, ...]:
         """Return every section's answer. `accepted` is in the offer's BUNDLE order once this returns."""
@@ -235,15 +255,23 @@ class _AnswerWriter:
         for offer, rtx in agree(rtp.kind, rtp.formats, self._policy, options):
             if self._means_one_thing(offer):
                 taken.append((self._codec(offer, rtx if rtx and self._means_one_thing(rtx) else None), offer))
+        track = self._sent.get(rtp.mid) if rtp.direction == "recvonly" else None
+        if track is not None:
+            fitting = _fitting(track, taken)
+            self.senders[rtp.mid] = tuple(codec for codec, _ in fitting)
+            track, taken = (track, fitting) if fitting else (None, taken)
         if not any(codec.name != "red" for codec, _ in taken):
             return None
         codecs = tuple(codec for codec, _ in taken)
-        extmaps = accept_extmaps(rtp.kind, rtp.extmaps, self.extensions)
+        receives = rtp.direction == "recvonly"
+        extmaps = accept_extmaps(rtp.kind, rtp.extmaps, self.extensions, receives=receives)
+        if receives:
+            self.sent_extensions |= {x.uri: x.id for x in extmaps if x.direction in ("sendrecv", "recvonly")}
         has_transport_cc = any(extmap.uri == TRANSPORT_CC for extmap in extmaps)
         lines = [answered_extmap(extmap) for extmap in extmaps]
         if rtp.allows_mixed_extmap:
             lines.append(Attribute("extmap-allow-mixed"))
-        lines.append(Attribute("recvonly" if rtp.is_sending else "inactive"))
+        lines.append(Attribute("recvonly" if rtp.is_sending else "sendonly" if track is not None else "inactive"))
         lines.append(Attribute("rtcp-mux"))
         if rtp.has_reduced_size:
             lines.append(Attribute("rtcp-rsize"))
@@ -257,6 +285,8 @@ class _AnswerWriter:
         lines += [Attribute("rid", f"{rid} recv") for rid in rids]
         if rids and rtp.is_simulcast:
             lines.append(Attribute("simulcast", "recv " + ";".join(rids)))
+        if track is not None:
+            lines += transport.sending_attributes(track)
         if rtp.is_sending:
             self.tracks.append(_published(rtp, codecs, low_to_high(rids)))
         return MediaSection(
@@ -288,6 +318,24 @@ class _AnswerWriter:
             offer.channels,
             answered_parameters(known, stereo=self._is_stereo, dtx=self._has_dtx),
         )
+
+
+def _fitting(track: SentTrack, taken: Sequence[tuple[Codec, PayloadFormat]]) -> list[tuple[Codec, PayloadFormat]]:
+    """Return what a client takes of a track of ours, in our order; nothing where that is only the RED around its sound."""
+    fitting = []
+    for sent in track.sent_codecs:
+        theirs = next((pair for pair in taken if _is_same(sent, pair[0])), None)
+        if theirs is not None:
+            codec, offer = theirs
+            fitting.append((codec if track.rtx_ssrc is not None else replace(codec, rtx_payload_type=None), offer))
+    return fitting if any(codec.name != "red" for codec, _ in fitting) else []
+
+
+def _is_same(ours: Codec, theirs: Codec) -> bool:
+    return (
+        (ours.name, ours.clock_rate_hz, ours.channels) == (theirs.name, theirs.clock_rate_hz, theirs.channels)
+        and same_format(ours.name, ours.parameters, theirs.parameters)
+    )
 
 
 def low_to_high(rids: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from relay.sdp.errors import SdpError
-from relay.sdp.facts import LocalTransport, RemoteTransport, Role, SctpParameters
+from relay.sdp.facts import LocalTransport, RemoteTransport, Role, SctpParameters, SentTrack
 from relay.sdp.grammar import Attribute, MediaSection, Origin, SessionDescription, read_number, shortened
 from relay.sdp.media import read_mid
 
@@ -229,6 +229,21 @@ def _candidate_attributes(
         priority = (90 << 24) | ((2 << 13 | 8_191 - place) << 8) | 255
         value = f"{place + 1} 1 tcp {priority} {ipaddress.ip_address(ip)} {port} typ host tcptype passive"
         lines.append(Attribute("candidate", value))
+    return lines
+
+
+def sending_attributes(track: SentTrack) -> list[Attribute]:
+    """Return the lines that name a track of ours: msid (RFC 8830) and its sources (RFC 5576).
+
+    Browsers go by MID; native stacks and Go clients want the SSRCs beforehand.
+    """
+    lines = [Attribute("msid", f"{track.stream_id} {track.track_id}")]
+    ssrcs = [track.ssrc] if track.rtx_ssrc is None else [track.ssrc, track.rtx_ssrc]
+    if track.rtx_ssrc is not None:
+        lines.append(Attribute("ssrc-group", f"FID {track.ssrc} {track.rtx_ssrc}"))
+    for ssrc in ssrcs:
+        lines.append(Attribute("ssrc", f"{ssrc} cname:{track.cname}"))
+        lines.append(Attribute("ssrc", f"{ssrc} msid:{track.stream_id} {track.track_id}"))
     return lines
 
 

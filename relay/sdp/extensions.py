@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from relay.sdp.grammar import Attribute
-from relay.sdp.media import REVERSED, Extmap
+from relay.sdp.media import DIRECTIONS, REVERSED, Extmap
 
 MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
 RID = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
@@ -61,20 +61,25 @@ OFFERED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def accept_extmaps(kind: str, offered: Iterable[Extmap], bundle: dict[str, int]) -> list[Extmap]:
-    """Return what of a publisher's extensions the answer has, in its order, and enter it into `bundle`.
+def accept_extmaps(
+    kind: str, offered: Iterable[Extmap], bundle: dict[str, int], *, receives: bool = False
+) -> list[Extmap]:
+    """Return what of a client's extensions the answer has, in its order, and enter it into `bundle`.
 
-    One id per URI and one URI per id over the whole bundle; the first of a conflict wins. An id above 14, a URI with
-    parameters we do not know, and one the client only wants to receive are left out. Absolute send time is taken only
-    without transport-wide congestion control, which says the same and more in fewer bytes.
+    One id per URI and one URI per id over the whole bundle; the first of a conflict wins. An id above 14 and a URI with
+    parameters we do not know are left out, and so is one the client only wants to receive, unless it `receives` in
+    this section: then what we send subscribers is taken too. Absolute send time is taken only without transport-wide
+    congestion control, which says the same and more in fewer bytes.
     """
+    known = ACCEPTED[kind].union(OFFERED[kind]) if receives else ACCEPTED[kind]
+    directions = DIRECTIONS[:3] if receives else DIRECTIONS[:2]
     usable = [
         extmap
         for extmap in offered
-        if extmap.uri in ACCEPTED[kind]
+        if extmap.uri in known
         and 1 <= extmap.id <= MAX_ID
         and not extmap.has_attributes
-        and extmap.direction in ("sendrecv", "sendonly")
+        and extmap.direction in directions
     ]
     has_transport_cc = any(extmap.uri == TRANSPORT_CC for extmap in usable)
     accepted = []

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relay.sdp.grammar import is_token
+
 Kind = Literal["audio", "video"]
 Role = Literal["server", "client"]
 
@@ -90,6 +92,47 @@ class TrackOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SentTrack:
+    """A track that we send, as descriptions tell it.
+
+    `codecs` are the publication's, in its order: of them the first is sent, and the RED around it, because that is what
+    arrives. `rtx_ssrc` None: nothing is sent again. Errors: ValueError for what cannot be written into a description, or
+    has no codec.
+    """
+
+    kind: Kind
+    codecs: tuple[Codec, ...]
+    stream_id: str
+    track_id: str
+    ssrc: int
+    rtx_ssrc: int | None
+    cname: str
+    stereo: bool = False
+
+    def __post_init__(self) -> None:
+        if not any(codec.name != "red" for codec in self.codecs) or any(codec.kind != self.kind for codec in self.codecs):
+            raise ValueError(f"a section of {self.kind} needs codecs of {self.kind}")
+        if not all(map(is_token, (self.stream_id, self.track_id))):
+            raise ValueError("stream id and track id are tokens")
+        if not self.cname.isascii() or not self.cname.isprintable():
+            raise ValueError("a cname is printable ASCII")
+
+    @property
+    def sent_codecs(self) -> tuple[Codec, ...]:
+        """The codec that is sent and the RED around it, in the publication's order."""
+        sent = next(codec for codec in self.codecs if codec.name != "red")
+        return tuple(codec for codec in self.codecs if codec is sent or codec.name == "red")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivingSection:
+    """A section in which the client would receive a track and sends none."""
+
+    mid: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
 class SendingSection:
     """A section the client wants to send on, before it is answered: enough to find the publication it belongs to."""
 
@@ -127,6 +170,7 @@ class OfferSummary:
     """What has to be known of a client's offer before it can be answered."""
 
     tracks: tuple[SendingSection, ...]
+    receiving: tuple[ReceivingSection, ...]
     ice_restarted: bool
     remote: RemoteTransport
     has_sctp: bool
@@ -136,8 +180,10 @@ class OfferSummary:
 class Answer:
     """Our answer and what it agreed. `role` is ours. `stopped` are mids that sent until now and no longer do.
 
-    `extensions` are those the client sends with, over the whole bundle, ids 1..14. `refused` are mids of sections
-    the client wanted to send on and that were answered with port 0.
+    `extensions` are those of the whole bundle, ids 1..14, `sent_extensions` those that the client takes in what it is
+    sent: Firefox would send some that it does not receive. `refused` are mids of sections the client wanted to send on
+    and that were answered with port 0. `senders` has the mids that were given a track of ours, with the codecs the
+    client takes and the payload types it wants them with; empty where it takes none, and then the section is inactive.
     """
 
     sdp: str
@@ -146,9 +192,11 @@ class Answer:
     ice_restarted: bool
     sctp: SctpParameters | None
     extensions: Mapping[str, int]
+    sent_extensions: Mapping[str, int]
     tracks: tuple[PublishedMedia, ...]
     stopped: tuple[str, ...]
     refused: tuple[str, ...]
+    senders: Mapping[str, tuple[Codec, ...]]
 
     @property
     def fingerprints(self) -> tuple[tuple[str, str], ...]:

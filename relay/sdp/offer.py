@@ -8,14 +8,14 @@ offer is outstanding at a time.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay.sdp import bundle as transport
 from relay.sdp.codecs import AUDIO_FEEDBACK, VIDEO_FEEDBACK, format_attributes, format_numbers, same_format
 from relay.sdp.errors import InvalidState, SdpError
 from relay.sdp.extensions import OFFERED, OFFERED_IDS, agreed_extensions
-from relay.sdp.facts import Accepted, Codec, Kind, LocalTransport, Offer, RemoteTransport, Role, SctpParameters
-from relay.sdp.grammar import MAX_SECTIONS, Attribute, MediaSection, SessionDescription, is_token, parse
+from relay.sdp.facts import Accepted, Codec, LocalTransport, Offer, RemoteTransport, Role, SctpParameters, SentTrack
+from relay.sdp.grammar import MAX_SECTIONS, Attribute, MediaSection, SessionDescription, parse
 from relay.sdp.media import PayloadFormat, RtpSection, read_mid, read_rtp
 from relay.sdp.payload_types import as_offered
 
@@ -32,13 +32,8 @@ class _Sender:
     """One section of ours after the application section."""
 
     mid: str
-    kind: Kind
+    track: SentTrack
     codecs: tuple[Codec, ...]
-    stream_id: str
-    track_id: str
-    ssrc: int
-    rtx_ssrc: int | None
-    cname: str
     is_removed: bool = False
     is_ended: bool = False
     is_ended_for_both: bool = False
@@ -77,42 +72,24 @@ class SubscriberNegotiation:
         """True when the client has not been offered everything that was added and removed."""
         return self._needs_offer
 
-    def add(
-        self,
-        kind: Kind,
-        codecs: Sequence[Codec],
-        *,
-        stream_id: str,
-        track_id: str,
-        ssrc: int,
-        rtx_ssrc: int | None = None,
-        cname: str,
-        stereo: bool = False,
-    ) -> str:
+    def add(self, track: SentTrack) -> str:
         """Add a section for a track and return its mid; the next offer has it.
 
-        `codecs` are the publication's, in its order. Only the first is offered, with the RED around it, because that
-        is what arrives and because a hundred sections of ten codecs are more text than clients may send back.
-        `stereo` tells the client that both channels of Opus differ. Errors: ValueError for what cannot be written
-        into a description or has no codec; InvalidState when the connection has as many sections as it may have.
+        Only the first codec is offered, with the RED around it: a hundred sections of ten codecs are more text than
+        clients may send back. Errors: ValueError for an H.264 format we do not forward; InvalidState when the connection
+        has as many sections as it may have.
         """
-        sent = next((codec for codec in codecs if codec.name != "red"), None)
-        if sent is None or any(codec.kind != kind for codec in codecs):
-            raise ValueError(f"a section of {kind} needs codecs of {kind}")
-        if not all(map(is_token, (stream_id, track_id))) or not cname.isascii() or not cname.isprintable():
-            raise ValueError("stream id and track id are tokens, a cname is printable ASCII")
         free = next((place for place, sender in enumerate(self._senders) if sender.is_free), len(self._senders))
         if free + 1 >= MAX_SECTIONS:
             raise InvalidState(f"a connection has at most {MAX_SECTIONS} sections")
-        numbered = as_offered([codec for codec in codecs if codec is sent or codec.name == "red"], stereo=stereo)
-        if rtx_ssrc is None:
-            numbered = tuple(_without_rtx(codec) for codec in numbered)
+        numbered = as_offered(track.sent_codecs, stereo=track.stereo)
+        if track.rtx_ssrc is None:
+            numbered = tuple(replace(codec, rtx_payload_type=None) for codec in numbered)
         self._mids_given += 1
-        mid = str(self._mids_given)
-        sender = _Sender(mid, kind, numbered, stream_id, track_id, ssrc, rtx_ssrc, cname)
+        sender = _Sender(str(self._mids_given), track, numbered)
         self._senders[free : free + 1] = [sender]
         self._needs_offer = True
-        return mid
+        return sender.mid
 
     def remove(self, mid: str) -> None:
         """Stop a section for good; the next offer has it inactive.   Errors: KeyError for a mid that is not live."""
@@ -145,7 +122,7 @@ class SubscriberNegotiation:
         self._version += 1
         self._outstanding = tuple(self._senders)
         self._needs_offer = False
-        return Offer(str(session), {sender.mid: sender.track_id for sender in self._senders if _is_live(sender)})
+        return Offer(str(session), {sender.mid: sender.track.track_id for sender in self._senders if _is_live(sender)})
 
     def abandon_offer(self) -> None:
         """Forget the outstanding offer, whose answer will not come: the client's socket is gone.
@@ -186,23 +163,22 @@ class SubscriberNegotiation:
     def _section(self, sender: _Sender, local: LocalTransport) -> MediaSection:
         numbers = format_numbers(sender.codecs)
         if sender.is_ended:
-            dead = MediaSection(sender.kind, 0, "UDP/TLS/RTP/SAVPF", numbers)
+            dead = MediaSection(sender.track.kind, 0, "UDP/TLS/RTP/SAVPF", numbers)
             return transport.refused_section(dead, sender.mid)
         lines = list(transport.transport_attributes(local, "actpass", sender.mid, with_candidates=False))
         if sender.is_removed:
             # As little as a section may have: it stays for the connection's life.
             lines.append(Attribute("inactive"))
         else:
-            lines += [Attribute("extmap", f"{OFFERED_IDS[uri]} {uri}") for uri in OFFERED[sender.kind]]
+            lines += [Attribute("extmap", f"{OFFERED_IDS[uri]} {uri}") for uri in OFFERED[sender.track.kind]]
             lines.append(Attribute("sendonly"))
-            lines.append(Attribute("msid", f"{sender.stream_id} {sender.track_id}"))
         lines += [Attribute("rtcp-mux"), Attribute("rtcp-rsize")]
         for codec in sender.codecs:
             lines += format_attributes(codec, _feedback(codec))
         if not sender.is_removed:
-            lines += _ssrc_attributes(sender)
+            lines += transport.sending_attributes(sender.track)
         return MediaSection(
-            sender.kind, transport.LIVE_PORT, "UDP/TLS/RTP/SAVPF", numbers, tuple(lines), transport.NO_ADDRESS
+            sender.track.kind, transport.LIVE_PORT, "UDP/TLS/RTP/SAVPF", numbers, tuple(lines), transport.NO_ADDRESS
         )
 
 
@@ -241,8 +217,8 @@ def _read_accepted(
     found = _Sections(transport.read_sctp(data) if has_data else None, {}, {}, set())
     for sender in offered:
         section = sections[sender.mid]
-        if section.media != sender.kind:
-            raise SdpError(f"mid {sender.mid} is {sender.kind}, not {section.media}", section.line)
+        if section.media != sender.track.kind:
+            raise SdpError(f"mid {sender.mid} is {sender.track.kind}, not {section.media}", section.line)
         if sender.mid not in live:
             found.ended.add(sender.mid)
             codecs: tuple[Codec, ...] = ()
@@ -286,21 +262,5 @@ def _same_codec(codec: Codec, answered: Sequence[PayloadFormat]) -> PayloadForma
     return next((theirs for theirs in fitting if theirs.payload_type == codec.payload_type), next(iter(fitting), None))
 
 
-def _ssrc_attributes(sender: _Sender) -> list[Attribute]:
-    """Return source lines (RFC 5576). Browsers go by MID; native stacks and Go clients want the SSRCs beforehand."""
-    ssrcs = [sender.ssrc] if sender.rtx_ssrc is None else [sender.ssrc, sender.rtx_ssrc]
-    lines = []
-    if sender.rtx_ssrc is not None:
-        lines.append(Attribute("ssrc-group", f"FID {sender.ssrc} {sender.rtx_ssrc}"))
-    for ssrc in ssrcs:
-        lines.append(Attribute("ssrc", f"{ssrc} cname:{sender.cname}"))
-        lines.append(Attribute("ssrc", f"{ssrc} msid:{sender.stream_id} {sender.track_id}"))
-    return lines
-
-
 def _is_live(sender: _Sender) -> bool:
     return not sender.is_removed and not sender.is_ended
-
-
-def _without_rtx(codec: Codec) -> Codec:
-    return Codec(codec.payload_type, codec.name, codec.clock_rate_hz, None, codec.channels, codec.parameters)

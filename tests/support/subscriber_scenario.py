@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from relay.sdp import Codec, LocalTransport, Offer, SubscriberNegotiation
+from relay.sdp import Codec, LocalTransport, Offer, SentTrack, SubscriberNegotiation
 
 LOCAL = LocalTransport(
     "relay123", "passwordpasswordpassword", "sha-256 " + ":".join(["AB"] * 32), (("127.0.0.1", 7882), ("::1", 7882))
@@ -17,7 +17,12 @@ H264 = Codec(97, "h264", 90_000, 98, 1, "level-asymmetry-allowed=1;packetization
 
 def add(subscriber: SubscriberNegotiation, number: int, *codecs: Codec, stereo: bool = False) -> str:
     """Add a track with SSRCs that follow from its number."""
-    return subscriber.add(
+    return subscriber.add(sent(number, *codecs, stereo=stereo))
+
+
+def sent(number: int, *codecs: Codec, stereo: bool = False) -> SentTrack:
+    """Return a track with SSRCs that follow from its number."""
+    return SentTrack(
         codecs[0].kind,
         codecs,
         stream_id=f"PA_ada|TR_{number}",

@@ -1,8 +1,20 @@
 """Answers to a publisher's offers: roles, bundle, extensions, simulcast, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 
-from relay.sdp import CodecPolicy, LocalTransport, PublisherNegotiation, SdpError, TrackOptions, parse
+from relay.sdp import (
+    Codec,
+    CodecPolicy,
+    LocalTransport,
+    PublisherNegotiation,
+    SdpError,
+    TrackOptions,
+    extensions,
+    parse,
+)
+from tests.support import subscriber_scenario as tracks
 from tests.support.sdp_text import (
     ABS_SEND_TIME_URI,
     FINGERPRINT,
@@ -500,3 +512,70 @@ def test_an_answer_reads_back_as_what_was_written():
     answered = answer(offer(audio("0"), video("1", RID_EXTMAP, *RIDS), data("2")))
     assert str(parse(answered.sdp)) == answered.sdp
     assert answered.sdp.endswith("\r\n")
+
+
+# One connection for both directions.
+
+DD_URI, PLAYOUT_URI = extensions.DEPENDENCY_DESCRIPTOR, extensions.PLAYOUT_DELAY
+RECEIVED = {"direction": "recvonly"}
+
+
+def test_a_track_of_ours_goes_out_where_the_client_would_receive_one():
+    publisher = PublisherNegotiation()
+    text = offer(audio("0", **RECEIVED), video("1", **RECEIVED), video("2", **RECEIVED), video("3"))
+    assert [(each.mid, each.kind) for each in publisher.inspect(text).receiving] == [
+        ("0", "audio"), ("1", "video"), ("2", "video"),
+    ]  # fmt: skip
+    sent = {"0": tracks.sent(1, tracks.OPUS), "2": tracks.sent(2, tracks.VP8)}
+    answered = publisher.answer(text, LOCAL, None, sent)
+    directions = [next(a.name for a in block.attributes if a.name.endswith(("only", "active"))) for block in sections(answered)]
+    assert directions == ["sendonly", "inactive", "sendonly", "recvonly"]
+    assert {mid: [codec.payload_type for codec in codecs] for mid, codecs in answered.senders.items()} == {
+        "0": [111], "2": [96],
+    }  # fmt: skip
+    assert answered.senders["2"][0].rtx_payload_type == 97
+    block = sections(answered)[2]
+    assert values(block, "msid") == ["PA_ada|TR_2 TR_2"]
+    assert values(block, "ssrc-group") == ["FID 1004 1005"] and "1004 cname:cname" in values(block, "ssrc")
+    assert not sections(answered)[1].has("msid") and not sections(answered)[1].has("ssrc")
+
+
+def test_a_track_whose_codec_the_client_lacks_leaves_its_section_inactive():
+    text = offer(video("0", **RECEIVED), audio("1", **RECEIVED))
+    sent = {"0": tracks.sent(1, tracks.H264), "1": tracks.sent(2, tracks.RED, tracks.OPUS)}
+    answered = PublisherNegotiation().answer(text, LOCAL, None, sent)
+    assert answered.senders["0"] == () and sections(answered)[0].has("inactive") and not sections(answered)[0].has("msid")
+    # RED around sound is no reason to refuse it.
+    assert [codec.name for codec in answered.senders["1"]] == ["opus"] and sections(answered)[1].has("sendonly")
+
+
+def test_red_goes_to_who_takes_it_in_the_order_of_the_publication():
+    text = offer(section("audio", "0", "111 63", *OPUS, *RED, direction="recvonly"))
+    answered = PublisherNegotiation().answer(text, LOCAL, None, {"0": tracks.sent(1, tracks.RED, tracks.OPUS)})
+    assert [(codec.name, codec.payload_type) for codec in answered.senders["0"]] == [("red", 63), ("opus", 111)]
+    answered = PublisherNegotiation().answer(text, LOCAL, None, {"0": tracks.sent(1, tracks.OPUS)})
+    assert [codec.name for codec in answered.senders["0"]] == ["opus"]
+
+
+def test_a_track_without_rtx_is_sent_without():
+    track = tracks.sent(1, Codec(96, "vp8", 90_000, 97))
+    text = offer(video("0", **RECEIVED))
+    [codec] = PublisherNegotiation().answer(text, LOCAL, None, {"0": replace(track, rtx_ssrc=None)}).senders["0"]
+    assert codec.rtx_payload_type is None
+
+
+def test_what_the_client_sends_on_carries_no_track_of_ours():
+    answered = PublisherNegotiation().answer(offer(video("0")), LOCAL, None, {"0": tracks.sent(1, tracks.VP8)})
+    assert sections(answered)[0].has("recvonly") and not answered.senders
+
+
+def test_extensions_that_a_client_sends_alone_are_not_sent_to_it():
+    # As Firefox offers: a descriptor it would send and cannot read, playout delay the other way round.
+    lines = (f"a=extmap:3 {MID_URI}", f"a=extmap:8/sendonly {DD_URI}", f"a=extmap:6/recvonly {PLAYOUT_URI}")
+    text = offer(video("0", *lines, **RECEIVED), video("1", *lines))
+    answered = PublisherNegotiation().answer(text, LOCAL, None, {"0": tracks.sent(1, tracks.VP8)})
+    assert answered.sent_extensions == {MID_URI: 3, PLAYOUT_URI: 6}
+    assert answered.extensions[DD_URI] == 8
+    assert f"8/recvonly {DD_URI}" in values(sections(answered)[0], "extmap")
+    assert f"6/sendonly {PLAYOUT_URI}" in values(sections(answered)[0], "extmap")
+    assert not any(PLAYOUT_URI in value for value in values(sections(answered)[1], "extmap"))

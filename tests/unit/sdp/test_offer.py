@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.sdp import Codec, InvalidState, LocalTransport, SdpError, SubscriberNegotiation, parse
+from relay.sdp import Codec, InvalidState, LocalTransport, SdpError, SentTrack, SubscriberNegotiation, parse
 from relay.sdp.extensions import DEPENDENCY_DESCRIPTOR, MID, OFFERED_IDS, TRANSPORT_CC
 from relay.sdp.grammar import MAX_SECTIONS, Attribute
 from relay.sdp.offer import RECYCLE_FROM
@@ -90,7 +90,6 @@ def test_a_video_section_says_all_about_its_track():
         "a=extmap:6 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
         f"a=extmap:7 {TRANSPORT_CC}",
         "a=sendonly",
-        "a=msid:PA_ada|TR_1 TR_1",
         "a=rtcp-mux",
         "a=rtcp-rsize",
         "a=rtpmap:96 VP8/90000",
@@ -100,6 +99,7 @@ def test_a_video_section_says_all_about_its_track():
         "a=rtcp-fb:96 transport-cc",
         "a=rtpmap:97 rtx/90000",
         "a=fmtp:97 apt=96",
+        "a=msid:PA_ada|TR_1 TR_1",
         "a=ssrc-group:FID 1002 1003",
         "a=ssrc:1002 cname:cname",
         "a=ssrc:1002 msid:PA_ada|TR_1 TR_1",
@@ -140,7 +140,7 @@ def test_only_the_codec_that_arrives_is_offered():
 
 def test_without_an_rtx_ssrc_there_is_no_rtx():
     subscriber = SubscriberNegotiation()
-    subscriber.add("video", [VP8], stream_id="PA_a|TR_b", track_id="TR_b", ssrc=5, cname="c")
+    subscriber.add(SentTrack("video", (VP8,), stream_id="PA_a|TR_b", track_id="TR_b", ssrc=5, rtx_ssrc=None, cname="c"))
     section = parse(subscriber.offer(LOCAL).sdp).sections[1]
     assert section.formats == ("96",)
     assert not section.has("ssrc-group")
@@ -160,21 +160,21 @@ def test_feedback_for_bandwidth_is_asked_for_on_video_alone():
 
 def test_what_cannot_stand_in_a_description_is_our_mistake():
     subscriber = SubscriberNegotiation()
-    good = {"stream_id": "PA_a|TR_b", "track_id": "TR_b", "ssrc": 5, "cname": "c"}
+    good = {"stream_id": "PA_a|TR_b", "track_id": "TR_b", "ssrc": 5, "rtx_ssrc": None, "cname": "c"}
     for codecs, changes in [
-        ([], {}),
-        ([OPUS], {}),
-        ([VP8, OPUS], {}),
-        ([VP8], {"stream_id": "PA a"}),
-        ([VP8], {"track_id": ""}),
-        ([VP8], {"cname": "x\r\na=y"}),
-        ([Codec(1, "h264", 90_000, 2, 1, "profile-level-id=640032")], {}),
+        ((), {}),
+        ((OPUS,), {}),
+        ((VP8, OPUS), {}),
+        ((VP8,), {"stream_id": "PA a"}),
+        ((VP8,), {"track_id": ""}),
+        ((VP8,), {"cname": "x\r\na=y"}),
+        ((Codec(1, "h264", 90_000, 2, 1, "profile-level-id=640032"),), {}),
     ]:
         with pytest.raises(ValueError):
-            subscriber.add("video", codecs, **{**good, **changes})
+            subscriber.add(SentTrack("video", codecs, **{**good, **changes}))
     with pytest.raises(ValueError):
-        subscriber.add("audio", [RED], **good)
-    assert subscriber.add("video", [VP8], **good) == "1"
+        SentTrack("audio", (RED,), **good)
+    assert subscriber.add(SentTrack("video", (VP8,), **good)) == "1"
 
 
 # Rounds.
