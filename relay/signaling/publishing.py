@@ -1,7 +1,7 @@
 """The publisher side of a session: answers its offers and binds the m-lines it sends on to announced tracks."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -102,6 +102,14 @@ class Carried:
         self.side.layers_changed(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer, and which track is behind every mid that one is sent on."""
+
+    sdp: str
+    track_by_mid: Mapping[str, str] = field(default_factory=dict)
+
+
 class PublisherSide:
     """Offers come one after another; each is answered once the data plane does what the answer says."""
 
@@ -113,17 +121,24 @@ class PublisherSide:
         self._turn = asyncio.Lock()
         self._is_closed = False
 
-    async def answer(self, offer_sdp: str) -> str:
+    async def answer(self, offer_sdp: str) -> Answered:
         """Return the answer to this offer.   Errors: SdpError, FingerprintRefused, PlaneError."""
         async with self._turn:
             summary = self._negotiation.inspect(offer_sdp)
             driver = await self._ready_driver(summary)
             local = self._session.conference.local_transport(driver)
-            answer = self._negotiation.answer(offer_sdp, local, self._options(summary))
+            answering = self._session.answering
+            placed = answering.placed(summary.receiving) if answering is not None else {}
+            senders = {mid: view.sent for mid, view in placed.items()}
+            answer = self._negotiation.answer(offer_sdp, local, self._options(summary), senders)
             driver.set_remote(answer.fingerprints, answer.role, sctp_port=answer.sctp.port if answer.sctp else None)
-            await self._session.conference.plane.set_extensions(driver.id, answer.extensions)
+            plane = self._session.conference.plane
+            await plane.set_extensions(driver.id, answer.extensions, answer.sent_extensions)
             await self._take_media(answer.tracks)
-            return answer.sdp
+            if answering is None:
+                return Answered(answer.sdp)
+            taken = {mid: plane_codecs(codecs) for mid, codecs in answer.senders.items()}
+            return Answered(answer.sdp, answering.take(summary.receiving, placed, taken))
 
     def drop_keyframes(self) -> None:
         """Let nobody begin at encrypted frames sent so far: who is in the call has changed, and so may the keys."""

@@ -1,8 +1,8 @@
-"""One participant's stay on this relay: its two transports and what it is told. Protocol-neutral.
+"""One participant's stay on this relay: its transports and what it is told. Protocol-neutral.
 
 v0 of LiveKit's protocol and its like: a publisher transport, for which the client offers, and a subscriber transport,
 for which we offer. The subscriber one exists from the start where the participant may subscribe; the publisher one
-begins with the first offer.
+begins with the first offer. v1 has the publisher transport alone, which then carries both directions.
 """
 
 import asyncio
@@ -21,10 +21,12 @@ from relay.quality.explain import Explanation, StreamState
 from relay.quality.speakers import Speaker
 from relay.rooms.endpoint import Endpoint, LeaveReason
 from relay.signaling.allocation import Division
+from relay.signaling.answering import AnsweringSubscriber
 from relay.signaling.channels import DataPipe, Origin
 from relay.signaling.data_rules import DataRules
 from relay.signaling.explaining import explain
 from relay.signaling.feed import RosterUpdate
+from relay.signaling.offering import OfferingSubscriber
 from relay.signaling.publishing import PublisherSide
 from relay.signaling.subscribing import SubscriberSide
 from relay.signaling.tasks import Tasks
@@ -56,6 +58,9 @@ class SessionListener(Protocol):
 
     def on_offer(self, sdp: str, number: int, track_by_mid: Mapping[str, str]) -> None:
         """A description of the subscriber transport that has to be answered."""
+
+    def on_sections_wanted(self, audios: int, videos: int) -> None:
+        """The client has to offer again, with so many more sections to receive on; 0 of both: as they are."""
 
     def on_first_subscriber(self, track_sid: str) -> None:
         """Somebody sees a track of this participant."""
@@ -108,6 +113,8 @@ class Joining:
     demands: Demands = NO_DEMANDS
     # When its token was signed, in seconds of wall time; one that does not say it is as old as can be.
     issued_s: float = 0
+    # One connection carries both directions, for which the client alone offers.
+    is_single: bool = False
 
 
 class Session:
@@ -126,7 +133,7 @@ class Session:
         self.data_rules = DataRules(self)
         self.division = Division(self)
         self.subscriber: SubscriberSide | None = (
-            SubscriberSide(self) if self.endpoint.permission.can_subscribe else None
+            self._new_subscriber() if self.endpoint.permission.can_subscribe else None
         )
         self._ever_connected = False
         self._gone: set[TransportDriver] = set()
@@ -139,6 +146,11 @@ class Session:
     def sid(self) -> str:
         """The participant's sid."""
         return self.endpoint.sid
+
+    @property
+    def answering(self) -> AnsweringSubscriber | None:
+        """The subscriber side, where the client's offers are for both directions."""
+        return self.subscriber if isinstance(self.subscriber, AnsweringSubscriber) else None
 
     async def open(self) -> None:
         """Make what the first description needs.   Errors: PlaneError."""
@@ -161,7 +173,7 @@ class Session:
         """Make what subscriptions need, for who could not subscribe when it joined.   Errors: PlaneError."""
         if self.subscriber is not None or self.is_over:
             return
-        side = SubscriberSide(self)
+        side = self._new_subscriber()
         await side.open()
         if self.subscriber is not None or self.is_over:
             await side.close()
@@ -312,9 +324,12 @@ class Session:
 
     # Inside.
 
+    def _new_subscriber(self) -> SubscriberSide:
+        return AnsweringSubscriber(self) if self.joining.is_single else OfferingSubscriber(self)
+
     def _drivers(self) -> list[TransportDriver]:
         drivers = [self.publisher.driver, self.subscriber.driver if self.subscriber else None]
-        return [driver for driver in drivers if driver is not None]
+        return [driver for driver in dict.fromkeys(drivers) if driver is not None]
 
     def _is_all_gone(self) -> bool:
         return all(driver in self._gone for driver in self._drivers() if driver.is_reachable or driver in self._gone)

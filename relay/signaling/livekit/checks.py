@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from livekit.protocol import models, rtc
 
+from relay.sdp.grammar import MAX_SECTIONS
+
 # First protocol number that knows a message; what is not here every supported client knows.
 FIRST_PROTOCOL = {
     "speakers_changed": 3,
@@ -16,7 +18,8 @@ FIRST_PROTOCOL = {
     "track_unpublished": 7,
     "track_subscribed": 10,
     "room_moved": 16,
-    "media_sections_requirement": 17,
+    # Browsers of 16 that speak v1 know it.
+    "media_sections_requirement": 16,
     "subscribed_audio_codec_update": 17,
     "publish_data_track_response": 17,
     "unpublish_data_track_response": 17,
@@ -199,6 +202,8 @@ _BY_KIND: dict[str, Callable[..., str]] = {
     "stream_state_update": _stream_states,
     "subscription_permission_update": lambda m: _permission_update(m) or _track_sid(m),
     "leave": _leave,
+    # Clients add as many sections as they are told to.
+    "media_sections_requirement": lambda m: "" if max(m.num_audios, m.num_videos) <= MAX_SECTIONS else "too many sections",
     "pong_resp": _pong,
     "pong": lambda value: "" if 0 < value < 1 << 53 else f"pong {value}",
     "refresh_token": lambda token: "" if token else "an empty refresh_token",

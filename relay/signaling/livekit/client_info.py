@@ -28,6 +28,9 @@ class ClientInfo:
     participant_sid: str
     attributes: tuple[tuple[str, str], ...]
     wants_json: bool
+    metadata: str = ""
+    # It has one connection for both directions, for which it offers.
+    is_single: bool = False
 
 
 def read_client_info(query: Mapping[str, str]) -> ClientInfo:

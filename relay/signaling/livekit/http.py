@@ -1,4 +1,4 @@
-"""The HTTP side of the LiveKit protocol: `/rtc`, `/rtc/validate`, 404 where v1 would be (LIVEKIT §1.1).
+"""The HTTP side of the LiveKit protocol: `/rtc`, `/rtc/v1`, and `validate` under each (LIVEKIT §1.1).
 
 Everything that can be refused is refused with a plain status before the upgrade, since a browser cannot see why an
 upgrade failed; it asks `/rtc/validate` with the same query instead and shows that body to people.
@@ -7,6 +7,7 @@ upgrade failed; it asks `/rtc/validate` with the same query instead and shows th
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import web
 
@@ -23,6 +24,7 @@ from relay.signaling.doorman import Doorman
 from relay.signaling.keyring import Keyring
 from relay.signaling.livekit import ws
 from relay.signaling.livekit.client_info import ClientInfo, read_client_info
+from relay.signaling.livekit.join_request import Asked, asked_by, read_join_request
 from relay.signaling.livekit.outbox import Outbox
 from relay.signaling.livekit.participant import LivekitParticipant
 from relay.signaling.livekit.tokens import Grant, read_grant
@@ -31,14 +33,15 @@ from relay.signaling.session import Joining, Session
 log = get_logger(__name__)
 
 # Users write URLs with a slash at the end and with a path before it; clients append `rtc` to what they are given.
-_JOIN = re.compile(r"(?:/[^/]+)*/rtc/?")
-_VALIDATE = re.compile(r"(?:/[^/]+)*/rtc/validate/?")
+_JOIN = re.compile(r"(?:/[^/]+)*/rtc(/v1)?/?")
+_VALIDATE = re.compile(r"(?:/[^/]+)*/rtc(/v1)?/validate/?")
 _NOT_HERE = re.compile(r"(?:/[^/]+)*/rtc/.*")
 _SLASHES = re.compile(r"/{2,}")
 _HEADER_VALUE = re.compile(r"[A-Za-z0-9, _-]{1,512}")
 # Who is out for one of these is not to come back by itself: it would put out who took its place, or call on after a kick.
 _FINAL = frozenset((LeaveReason.CLIENT_INITIATED, LeaveReason.DUPLICATE_IDENTITY, LeaveReason.PARTICIPANT_REMOVED))
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Reader = Callable[[web.Request], Asked]
 
 
 class LivekitHttp:
@@ -56,66 +59,67 @@ class LivekitHttp:
     def handler_of(self, path: str) -> Handler | None:
         """Return who handles this path, None when it is not of this protocol."""
         path = _SLASHES.sub("/", path)
-        if _JOIN.fullmatch(path):
-            return self._join
-        if _VALIDATE.fullmatch(path):
-            return self._validate
+        if found := _JOIN.fullmatch(path):
+            return partial(self._join, read=_asked_v1 if found[1] else _asked_v0)
+        if found := _VALIDATE.fullmatch(path):
+            return partial(self._validate, read=_asked_v1 if found[1] else _asked_v0)
         if _NOT_HERE.fullmatch(path):
             return self._not_here
         return None
 
     async def _not_here(self, request: web.Request) -> web.StreamResponse:
-        # Clients take this 404 for "no v1 on this server" and fall back to /rtc, unless its body speaks of the room.
+        # Clients take a 404 for "no such version on this server" and try an older one, unless its body speaks of the room.
         return web.Response(status=404, text="Not found.\n", headers=cors(request))
 
-    async def _validate(self, request: web.Request) -> web.StreamResponse:
+    async def _validate(self, request: web.Request, read: Reader) -> web.StreamResponse:
         if request.method == "OPTIONS":
             return web.Response(status=204, headers=cors(request))
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, text="Use GET.\n", headers=cors(request))
         try:
             self._admit(request)
+            read(request)
         except Refused as refused:
             return self._refusal(request, refused)
         return web.Response(text="success", headers=cors(request))
 
-    async def _join(self, request: web.Request) -> web.StreamResponse:
+    async def _join(self, request: web.Request, read: Reader) -> web.StreamResponse:
         if request.method == "OPTIONS":
             return web.Response(status=204, headers=cors(request))
         if not is_upgrade(request):
             return await self._not_here(request)
         try:
             grant = self._admit(request)
+            asked = read(request)
         except Refused as refused:
             return self._refusal(request, refused)
         with self._doorman.admitted(request) as is_welcome:
             if not is_welcome:
                 return self._refusal(request, Refused(429, "Too many connections from this address."))
-            client = read_client_info(request.query)
             socket = ws.new_socket(self._conference.limits.signal_message_bytes)
             outbox = Outbox(
-                protocol=client.protocol,
-                is_text=client.wants_json,
+                protocol=asked.client.protocol,
+                is_text=asked.client.wants_json,
                 strict=self._strict,
                 max_queued_bytes=self._conference.limits.signal_queue_bytes,
             )
-            if client.reconnect:
-                return await self._resume(request, socket, outbox, grant, client)
-            return await self._serve(request, socket, outbox, grant, client)
+            if asked.client.reconnect:
+                return await self._resume(request, socket, outbox, grant, asked)
+            return await self._serve(request, socket, outbox, grant, asked)
 
     async def _resume(
-        self, request: web.Request, socket: web.WebSocketResponse, outbox: Outbox, grant: Grant, client: ClientInfo
+        self, request: web.Request, socket: web.WebSocketResponse, outbox: Outbox, grant: Grant, asked: Asked
     ) -> web.StreamResponse:
         """Put this connection in the place of the one that a session had, if it is this token's session."""
-        found = self._own(grant, client)
+        found = self._own(grant, asked.client)
         if isinstance(found, LivekitParticipant) and not found.may_resume():
             return self._refusal(request, Refused(429, "The connection is resumed too often."))
         await socket.prepare(request)
         # Its session may have ended while the socket was made, and so may its key.
-        found = self._own(grant, client) if self._keys.holds(grant.key) else None
+        found = self._own(grant, asked.client) if self._keys.holds(grant.key) else None
         if isinstance(found, LivekitParticipant) and found.resume(outbox, grant):
             found.session.joining = replace(found.session.joining, key=grant.key, issued_s=grant.issued_s)
-            await ws.serve(request, socket, found)
+            await ws.serve(request, socket, found, asked.first)
             return socket
         self.refuse("resume")
         is_final = isinstance(found, LeaveReason)
@@ -128,14 +132,17 @@ class LivekitHttp:
         found = self._conference.find_own(grant.room, grant.identity, client.participant_sid)
         if isinstance(found, Endpoint):
             return found.leave_reason if found.leave_reason in _FINAL else None
-        listener = found.listener if found is not None else None
-        return listener if isinstance(listener, LivekitParticipant) else None
+        if found is None or found.joining.is_single != client.is_single:
+            # Its connections are of another kind than it would go on with.
+            return None
+        return found.listener if isinstance(found.listener, LivekitParticipant) else None
 
     async def _serve(
-        self, request: web.Request, socket: web.WebSocketResponse, outbox: Outbox, grant: Grant, client: ClientInfo
+        self, request: web.Request, socket: web.WebSocketResponse, outbox: Outbox, grant: Grant, asked: Asked
     ) -> web.StreamResponse:
         try:
-            joining = Joining(endpoint(grant, client), grant.room, grant.key, grant.demands, grant.issued_s)
+            who, is_single = endpoint(grant, asked.client), asked.client.is_single
+            joining = Joining(who, grant.room, grant.key, grant.demands, grant.issued_s, is_single=is_single)
             session = await self._conference.prepare(joining)
         except Refused as refused:
             return self._refusal(request, refused)
@@ -152,7 +159,7 @@ class LivekitHttp:
         participant = LivekitParticipant(session, outbox, grant, self._refusals)
         if not await self._enter(request, socket, session, participant):
             return socket
-        await ws.serve(request, socket, participant)
+        await ws.serve(request, socket, participant, asked.first)
         return socket
 
     async def _enter(
@@ -195,15 +202,16 @@ class LivekitHttp:
 
 def endpoint(grant: Grant, client: ClientInfo) -> Endpoint:
     """Return the participant that this grant and this client make; a client cannot name itself what is the relay's."""
-    attributes = dict(grant.attributes)
+    attributes, metadata = dict(grant.attributes), grant.metadata
     if grant.permission.can_update_metadata:
         attributes |= dict(without_reserved(client.attributes))
+        metadata = client.metadata or metadata
     return Endpoint(
         sid=new_sid("PA"),
         description=Description(
             identity=grant.identity,
             name=grant.name,
-            metadata=grant.metadata,
+            metadata=metadata,
             attributes=tuple(attributes.items()),
             kind=grant.kind,
             client_protocol=client.client_protocol,
@@ -215,6 +223,15 @@ def endpoint(grant: Grant, client: ClientInfo) -> Endpoint:
         # It says what it shows as soon as it shows something; until then a small picture is enough.
         default_wanted=Wanted(quality=Quality.LOW) if client.adaptive_stream else BEST,
     )
+
+
+def _asked_v0(request: web.Request) -> Asked:
+    return Asked(read_client_info(request.query))
+
+
+def _asked_v1(request: web.Request) -> Asked:
+    """Return what the request's `join_request` says.   Errors: Refused."""
+    return asked_by(read_join_request(request.query.get("join_request", "")))
 
 
 def token_of(request: web.Request) -> str:

@@ -214,9 +214,18 @@ def offer(sdp: str, number: int, track_by_mid: Mapping[str, str]) -> Response:
     return Response(offer=rtc.SessionDescription(type="offer", sdp=sdp, id=number, mid_to_track_id=dict(track_by_mid)))
 
 
-def answer(sdp: str, number: int) -> Response:
-    """Our description for the publisher transport; browsers ignore one whose number is not that of their offer."""
-    return Response(answer=rtc.SessionDescription(type="answer", sdp=sdp, id=number))
+def answer(sdp: str, number: int, track_by_mid: Mapping[str, str]) -> Response:
+    """Our description for the client's transport; browsers ignore one whose number is not that of their offer.
+
+    It names all tracks that are sent there now, since browsers forget those that it does not name.
+    """
+    said = rtc.SessionDescription(type="answer", sdp=sdp, id=number, mid_to_track_id=dict(track_by_mid))
+    return Response(answer=said)
+
+
+def sections_wanted(audios: int, videos: int) -> Response:
+    """Ask for an offer with so many more sections to receive on; it is asked for even where that is none."""
+    return Response(media_sections_requirement=rtc.MediaSectionsRequirement(num_audios=audios, num_videos=videos))
 
 
 def track_published(cid: str, publication: Publication) -> Response:

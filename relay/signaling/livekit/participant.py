@@ -87,7 +87,7 @@ class LivekitParticipant:
                 hall.room,
                 me,
                 [other for other in hall.room.endpoints.values() if other is not me],
-                subscriber_primary=me.permission.can_subscribe,
+                subscriber_primary=me.permission.can_subscribe and not self.session.joining.is_single,
                 ping_interval_s=limits.ping_interval_s,
                 ping_timeout_s=limits.ping_timeout_s,
                 ice_servers=self._ice_servers(),
@@ -161,6 +161,10 @@ class LivekitParticipant:
     def on_offer(self, sdp: str, number: int, track_by_mid: Mapping[str, str]) -> None:
         """Send our offer for the subscriber transport."""
         self.put(messages.offer(sdp, number, track_by_mid))
+
+    def on_sections_wanted(self, audios: int, videos: int) -> None:
+        """Ask for an offer."""
+        self.put(messages.sections_wanted(audios, videos))
 
     def on_speakers(self, changes: Sequence[Speaker]) -> None:
         """Tell who speaks now."""
@@ -281,6 +285,10 @@ class LivekitParticipant:
             if self._bad_frames > MAX_BAD_FRAMES:
                 self.session.end(LeaveReason.STATE_MISMATCH)
             return
+        await self.handle(request)
+
+    async def handle(self, request: rtc.SignalRequest) -> None:
+        """Do what the client asks for."""
         await self._requests.handle(request)
 
     # Inside.

@@ -81,7 +81,7 @@ class Requests:
         try:
             if len(description.sdp) > self.session.conference.limits.sdp_bytes:
                 raise SdpError(f"the description is longer than {self.session.conference.limits.sdp_bytes} bytes")
-            sdp = await self.session.publisher.answer(description.sdp)
+            answered = await self.session.publisher.answer(description.sdp)
         except (SdpError, FingerprintRefused) as error:
             # An answer that does not fit would abort native clients; without one they give up by themselves.
             log.info("offer refused", participant=me.sid, why=str(error))
@@ -93,9 +93,12 @@ class Requests:
                 log.error("offer could not be carried out", participant=me.sid, why=str(error))
                 self.session.end(LeaveReason.MEDIA_FAILURE, come_back=True)
             return
-        if self._client.outbox is outbox:
-            # Else its client is back over another connection, and has made another offer.
-            self._client.put(messages.answer(sdp, description.id))
+        if self._client.outbox is not outbox:
+            # Its client is back over another connection, and has made another offer.
+            return
+        self._client.put(messages.answer(answered.sdp, description.id, answered.track_by_mid))
+        if self.session.answering is not None:
+            await self.session.answering.told()
 
     def _on_answer(self, description: rtc.SessionDescription) -> None:
         if self.session.subscriber is None or len(description.sdp) > self.session.conference.limits.sdp_bytes:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 
 from aiohttp import WSCloseCode, WSMsgType, web
+from livekit.protocol import rtc
 
 from relay.log import get_logger
 from relay.rooms.endpoint import LeaveReason
@@ -66,12 +68,19 @@ class Writer:
             self._request.transport.abort()
 
 
-async def serve(request: web.Request, socket: web.WebSocketResponse, participant: LivekitParticipant) -> None:
-    """Run the connection of a participant who is in its room, until either side ends it."""
+async def serve(
+    request: web.Request,
+    socket: web.WebSocketResponse,
+    participant: LivekitParticipant,
+    first: Iterable[rtc.SignalRequest] = (),
+) -> None:
+    """Run the connection of a participant who is in its room, until either side ends it; `first` came with its URL."""
     # The participant's own may be another one before this connection ends.
     outbox = participant.outbox
     writer = asyncio.create_task(Writer(request, socket, outbox).run(), name="signal writer")
     try:
+        for asked in first:
+            await participant.handle(asked)
         async for message in socket:
             if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
                 await participant.on_frame(message.data, outbox)

@@ -1,5 +1,6 @@
 """A real relay on loopback, in this process and on this loop, with strict outboxes."""
 
+import base64
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -85,7 +86,7 @@ async def relay(start: Callable[..., Awaitable[Server]]) -> Server:
 
 @pytest.fixture
 async def connect(http: aiohttp.ClientSession, relay: Server) -> Callable[..., Awaitable[Signal]]:
-    """Join: `ana = await connect("ana")`; the rest are grants, `query` is added to the URL."""
+    """Join: `ana = await connect("ana")`; the rest are grants, `query` is added to the URL, `single` is what v1 is asked with."""
     # A socket that nobody holds closes by itself.
     held: list[Signal] = []
 
@@ -97,10 +98,15 @@ async def connect(http: aiohttp.ClientSession, relay: Server) -> Callable[..., A
         secret: str = SECRET,
         key: str = "akey",
         attributes: dict[str, str] | None = None,
+        single: rtc.JoinRequest | None = None,
         **video: Any,
     ) -> Signal:
         text = token(secret, iss=key, sub=identity, name=identity, video=video, attributes=attributes or {})
         url = f"ws://127.0.0.1:{(to or relay).http_port}/rtc?protocol=17{query}"
+        if single is not None:
+            wrapped = rtc.WrappedJoinRequest(join_request=single.SerializeToString()).SerializeToString()
+            said = base64.urlsafe_b64encode(wrapped).decode()
+            url = f"ws://127.0.0.1:{(to or relay).http_port}/rtc/v1?join_request={said}"
         signal = Signal(await http.ws_connect(url, headers={"Authorization": f"Bearer {text}"}, max_msg_size=0))
         first = await signal.next()
         assert first.WhichOneof("message") == "join", first

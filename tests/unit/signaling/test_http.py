@@ -50,12 +50,19 @@ async def test_the_header_wins_over_the_query(relay, http) -> None:
             assert answer.status == status
 
 
-@pytest.mark.parametrize("path", ["/rtc/v1", "/rtc/v1?join_request=AAAA", "/rtc/v1/validate", "//rtc/v1", "/p/rtc/v1"])
+@pytest.mark.parametrize("path", ["/rtc/v2", "/rtc/v2?join_request=AAAA", "/rtc/v2/validate", "//rtc/v2", "/p/rtc/v1/x"])
 @pytest.mark.parametrize("headers", [{}, UPGRADE])
-async def test_v1_is_not_here_in_words_that_let_clients_fall_back(path: str, headers: dict, relay, http) -> None:
+async def test_a_version_that_is_not_here_is_told_in_words_that_let_clients_fall_back(path: str, headers: dict, relay, http) -> None:
     async with http.get(at(relay, path), headers={**headers, "Authorization": f"Bearer {token()}"}) as answer:
         assert answer.status == 404
         assert "room" not in await answer.text()
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+@pytest.mark.parametrize("path", ["/rtc/v1", "/rtc/v1/validate", "//rtc/v1/validate", "/p/rtc/v1"])
+async def test_v1_wants_a_join_request(path: str, relay, http) -> None:
+    async with http.get(at(relay, path), headers={**UPGRADE, "Authorization": f"Bearer {token()}"}) as answer:
+        assert (answer.status, await answer.text()) == (400, "The join_request is missing.")
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
