@@ -1,4 +1,4 @@
-"""Reads what a LiveKit client says about itself in the query of its v0 URL (LIVEKIT §1.2)."""
+"""What a LiveKit client says about itself, and how it is read out of the query of its v0 URL (LIVEKIT §1.2)."""
 
 import base64
 import binascii

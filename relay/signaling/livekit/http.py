@@ -226,6 +226,9 @@ def endpoint(grant: Grant, client: ClientInfo) -> Endpoint:
 
 
 def _asked_v0(request: web.Request) -> Asked:
+    if "join_request" in request.query:
+        # livekit-client 2.15.9 to 2.16, where its app wished for one connection.
+        return _asked_v1(request)
     return Asked(read_client_info(request.query))
 
 

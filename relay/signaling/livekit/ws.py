@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections import deque
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from livekit.protocol import rtc
@@ -72,15 +72,18 @@ async def serve(
     request: web.Request,
     socket: web.WebSocketResponse,
     participant: LivekitParticipant,
-    first: Iterable[rtc.SignalRequest] = (),
+    first: deque[rtc.SignalRequest],
 ) -> None:
-    """Run the connection of a participant who is in its room, until either side ends it; `first` came with its URL."""
+    """Run the connection of a participant who is in its room, until either side ends it; `first` came with its URL.
+
+    What is handled of `first` is taken out of it: it may be large, and a connection lasts for hours.
+    """
     # The participant's own may be another one before this connection ends.
     outbox = participant.outbox
     writer = asyncio.create_task(Writer(request, socket, outbox).run(), name="signal writer")
     try:
-        for asked in first:
-            await participant.handle(asked)
+        while first and participant.outbox is outbox:
+            await participant.handle(first.popleft())
         async for message in socket:
             if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
                 await participant.on_frame(message.data, outbox)

@@ -66,8 +66,9 @@ async def test_v1_wants_a_join_request(path: str, relay, http) -> None:
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
-async def test_rtc_without_an_upgrade_is_not_found(relay, http) -> None:
-    async with http.get(at(relay, "/rtc"), headers={"Authorization": f"Bearer {token()}"}) as answer:
+@pytest.mark.parametrize("path", ["/rtc", "/rtc/v1"])
+async def test_rtc_without_an_upgrade_is_not_found(path: str, relay, http) -> None:
+    async with http.get(at(relay, path), headers={"Authorization": f"Bearer {token()}"}) as answer:
         assert answer.status == 404
 
 
