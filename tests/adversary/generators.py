@@ -8,7 +8,9 @@ veil_refused_total, `plane` a counter of the data plane. A sink in place of the 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import gzip
 import random
 import struct
 import zlib
@@ -238,10 +240,10 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, masked
     return head + (bytes(4) if masked else b"") + payload
 
 
-def upgrade(token: str, more: str = "") -> bytes:
+def upgrade(token: str, more: str = "", path: str = "/rtc?protocol=16&auto_subscribe=0") -> bytes:
     """The request that opens a signalling connection."""
     return (
-        f"GET /rtc?access_token={token}&protocol=16&auto_subscribe=0 HTTP/1.1\r\nHost: localhost\r\n"
+        f"GET {path}&access_token={token} HTTP/1.1\r\nHost: localhost\r\n"
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
     ).encode()
@@ -386,6 +388,24 @@ async def body_bombs(target: Target, rng: random.Random, count: int, seconds: fl
             writer.write(head + body)
             await reader.readuntil(b"\r\n\r\n")
     return Counter({"refused:client_413": count})
+
+
+def join_bomb(inner: bytes) -> str:
+    """The path and query of a request to join with this inside."""
+    stream = gzip.compress(inner, 9, mtime=0)
+    message = rtc.WrappedJoinRequest(compression=rtc.WrappedJoinRequest.Compression.GZIP, join_request=stream)
+    return f"/rtc/v1?join_request={base64.urlsafe_b64encode(message.SerializeToString()).decode()}"
+
+
+@kind
+async def join_bombs(target: Target, rng: random.Random, count: int, seconds: float) -> Expected:
+    """Requests to join that unfold into 46 MB, or into half a million empty announcements."""
+    bombs = join_bomb(bytes(46 << 20)), join_bomb(b"\x2a\x00" * (1 << 19))
+    async for i in paced(count, seconds):
+        async with connection(target) as (reader, writer):
+            writer.write(upgrade(target.token(), path=bombs[i % 2]))
+            await reader.readuntil(b"\r\n\r\n")
+    return Counter({"refused:join_413": count})
 
 
 class _Held(asyncio.Protocol):

@@ -40,6 +40,7 @@ ITEMS_IN_10_S = {
     "compressed_bombs": 5,
     "big_frames": 6,
     "body_bombs": 5,
+    "join_bombs": 50,
     "silent_connections": 10_000,
     "slow_requests": 50,
 }

@@ -31,6 +31,7 @@ ITEMS = {
     "compressed_bombs": 2,
     "big_frames": 2,
     "body_bombs": 2,
+    "join_bombs": 20,
     "silent_connections": SILENT_CONNECTIONS + 300,
 }
 DEFAULT_ITEMS = 200

@@ -7,6 +7,7 @@ exception anywhere on the loop.
 
 import asyncio
 import functools
+from pathlib import Path
 
 from livekit.protocol import models, rtc
 
@@ -15,12 +16,14 @@ from relay.server import Server
 from relay.signaling.livekit import data as packets
 from relay.signaling.livekit.client_info import read_client_info
 from relay.signaling.livekit.http import endpoint
+from relay.signaling.livekit.join_request import read_join_request
 from relay.signaling.livekit.outbox import Outbox
 from relay.signaling.livekit.participant import LivekitParticipant
 from relay.signaling.livekit.tokens import read_grant
 from relay.signaling.session import Joining
 from tests.support.local_relay import KEYS, settings, token
 
+RECORDED = Path(__file__).resolve().parents[1] / "vectors" / "join_request"
 SDP = (
     "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\na=ice-ufrag:abcd\r\n"
     "a=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=fingerprint:sha-256 " + ":".join(["AB"] * 32) + "\r\na=setup:actpass\r\n"
@@ -30,9 +33,10 @@ SDP = (
 
 
 class World:
-    """A relay and two participants, kept over all inputs of one process."""
+    """A relay and two participants, kept over all inputs of one process. `is_single`: the one under test came over v1."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_single: bool = False) -> None:
+        self._is_single = is_single
         log.configure("error")
         self.loop = asyncio.new_event_loop()
         self.failures: list[object] = []
@@ -51,10 +55,17 @@ class World:
     async def _join(self, identity: str) -> LivekitParticipant:
         grant = read_grant(token(sub=identity, video={"canUpdateOwnMetadata": True}), KEYS)
         conference = self.server.conference
-        session = await conference.prepare(Joining(endpoint(grant, read_client_info({})), grant.room, grant.key, grant.demands))
+        who, is_single = endpoint(grant, read_client_info({})), self._is_single and identity == "me"
+        session = await conference.prepare(Joining(who, grant.room, grant.key, grant.demands, is_single=is_single))
         participant = LivekitParticipant(session, Outbox(protocol=17), grant, {})
         conference.enter(session, participant)
         self.people[identity] = participant
+        if identity == "other":
+            # There is something to subscribe to.
+            track = rtc.AddTrackRequest(cid="c", type=models.TrackType.AUDIO, source=models.TrackSource.MICROPHONE)
+            offer = rtc.SessionDescription(type="offer", sdp=SDP, id=1)
+            for request in (rtc.SignalRequest(add_track=track), rtc.SignalRequest(offer=offer)):
+                await participant.on_frame(request.SerializeToString(), participant.outbox)
         return participant
 
     def handle(self, frame: bytes | str) -> str:
@@ -78,8 +89,8 @@ class World:
 
 
 @functools.cache
-def world() -> World:
-    return World()
+def world(*, is_single: bool = False) -> World:
+    return World(is_single=is_single)
 
 
 def fuzz_signal_request(data: bytes) -> str:
@@ -110,6 +121,19 @@ def seeds_signal_request() -> list[bytes]:
         R(sync_state=rtc.SyncState()),
     ]
     return [request.SerializeToString() for request in requests] + [b'{"ping": "1"}', b'{"addTrack": {"cid": "j"}}']
+
+
+def fuzz_signal_request_v1(data: bytes) -> str:
+    """The same from a client whose one connection carries both directions."""
+    return world(is_single=True).handle(data.decode("utf-8", "replace") if data[:1] == b"{" else data)
+
+
+def seeds_signal_request_v1() -> list[bytes]:
+    """The same, and the first offers of real clients, with the sections that they keep free for what they will receive."""
+    texts = [file.read_text().strip() for file in sorted(RECORDED.iterdir())]
+    offers = [read_join_request(text).publisher_offer for text in texts]
+    requests = [rtc.SignalRequest(offer=offer) for offer in offers if offer.sdp]
+    return seeds_signal_request() + [request.SerializeToString() for request in requests]
 
 
 def fuzz_data_packet(data: bytes) -> str:
