@@ -12,6 +12,8 @@ cdef enum:
     SENT_PLACES = 1024             # packets of one subscription; power of two
     SENT_MAPPINGS = 64             # switches within the log's reach, and pictures: where layers are left out each may have its own
     RESENDS_MAX = 10               # of one packet
+    SENT_IS_BASE = 1               # of the lowest frame rate, which all that comes leans on
+    SENT_WAITS = 2                 # asked for again, and not sent since
 
 ctypedef struct SourceHistory:     # zero-initialise
     Slot* slots[1024]              # one reference each; by source number
@@ -43,7 +45,7 @@ ctypedef struct SentPacket:
     uint16_t out_low               # low 16 bits of the output number
     uint16_t mapping               # its running number mod 2^16; an entry lives for fewer than SENT_PLACES of them
     uint8_t resends
-    uint8_t is_base                # of the lowest frame rate, which all that comes leans on
+    uint8_t marks                  # SENT_…
 
 ctypedef struct SentLog:           # zero-initialise
     SentPacket packets[1024]       # by output number

@@ -104,7 +104,7 @@ cdef void sent_log(SentLog* l, int64_t out_seq, int64_t source_seq, bint is_base
     p.out_low = <uint16_t>(out_seq & 0xffff)
     p.mapping = <uint16_t>(l.mapping_count & 0xffffu)
     p.resends = 0
-    p.is_base = 1 if is_base else 0
+    p.marks = SENT_IS_BASE if is_base else 0
 
 
 cdef SentPacket* sent_find(SentLog* l, uint16_t out_low, SentMapping** mapping) noexcept nogil:

@@ -13,8 +13,11 @@ from relaycore.be cimport get_u16, put_u16
 from relaycore.capture cimport CAPTURE_SENT, capture_rtp
 from relaycore.emission cimport RTP_P_BIT, write_header
 from relaycore.errs cimport E_NO_SPACE
+from relaycore.estimator cimport estimator_standing_ns
 from relaycore.hdrext cimport EXT_TWCC
-from relaycore.history cimport RESENDS_MAX, SENT_MAPPINGS, SentMapping, SentPacket, sent_find, source_find
+from relaycore.history cimport (
+    RESENDS_MAX, SENT_IS_BASE, SENT_MAPPINGS, SENT_WAITS, SOURCE_MS, SentMapping, SentPacket, sent_find, source_find,
+)
 from relaycore.keycache cimport cache_find
 from relaycore.pacer cimport pacer_pay_repair
 from relaycore.playout cimport gauge_is_lossy, gauge_loss, playout_update
@@ -33,6 +36,7 @@ cdef enum:
     RTT_UNKNOWN_MS = 50
     SLACK_MS = 20                  # pacing and turns at both ends
     PADDING_BYTES = 224            # of one packet: what one byte can count, in a small slot
+    STANDING_MOST_MS = 500         # of a queue that is believed: deeper ones lose what is in them
     RTT_FLOOR_MS = 10              # receivers ask again after their own estimate; two requests in less are one loss
 
 
@@ -63,15 +67,23 @@ cdef bint _is_superseded(const Egress* g, uint16_t out_low) noexcept nogil:
     return g.newest_seq + <int16_t>(out_low - <uint16_t>(g.newest_seq & 0xffff)) < g.start_seq
 
 
-cdef bint _is_under_way(const Egress* g, const SentPacket* p, int64_t now_ns) noexcept nogil:
-    """Whether what was sent last under a number may not have arrived yet."""
+cdef bint _is_under_way(const Transport* t, const Egress* g, const SentPacket* p, int64_t now_ns) noexcept nogil:
+    """Whether what was sent last under a number may not have arrived yet: what reports say of the round trip is up to seconds old,
+    so the queue that stands on the path now comes on top."""
     cdef int64_t pause_ms = RTT_UNKNOWN_MS if g.rtt_ns < 0 else max(<int64_t>RTT_FLOOR_MS, g.rtt_ns // 1000000)
-    return <int64_t>((<uint32_t>(now_ns // 1000000) - p.sent_ms) & 0xffffu) < pause_ms
+    if t.bandwidth != NULL:
+        pause_ms += min(max(<int64_t>0, estimator_standing_ns(&t.bandwidth.estimator) // 1000000), <int64_t>STANDING_MOST_MS)
+    return _age_ms(p, now_ns) < pause_ms
 
 
-cdef void _give_up(Engine* e, Egress* g, const SentPacket* p, uint16_t out_low, int64_t now_ns) noexcept nogil:
+cdef inline int64_t _age_ms(const SentPacket* p, int64_t now_ns) noexcept nogil:
+    return <int64_t>((<uint32_t>(now_ns // 1000000) - p.sent_ms) & 0xffffu)
+
+
+cdef void _give_up(Engine* e, const Transport* t, Egress* g, const SentPacket* p, uint16_t out_low, int64_t now_ns) noexcept nogil:
     """See to a subscriber that asks for what it will not get."""
-    if p.is_base and 0 <= g.current == g.wanted and not _is_superseded(g, out_low) and not _is_under_way(g, p, now_ns):
+    if (p.marks & SENT_IS_BASE and 0 <= g.current == g.wanted and not _is_superseded(g, out_low)
+            and not _is_under_way(t, g, p, now_ns)):
         request_keyframe(e, e.receivers[g.receiver], g.current, now_ns)
 
 
@@ -82,15 +94,19 @@ cdef void resend_request(Engine* e, Transport* t, Egress* g, uint16_t out_low, i
     if p == NULL or _find(e, g, p, m) == NULL:
         e.counters.rtx_unknown += 1
         if p != NULL:
-            _give_up(e, g, p, out_low, now_ns)
+            _give_up(e, t, g, p, out_low, now_ns)
         return
     if _is_superseded(g, out_low):
         e.counters.rtx_refused += 1
         return
-    if p.resends >= RESENDS_MAX or (p.resends and _is_under_way(g, p, now_ns)):
+    # Twice in the queue it would hold up what was lost behind it. A queue that was dropped left its marks.
+    if p.marks & SENT_WAITS and _age_ms(p, now_ns) < SOURCE_MS:
+        e.counters.rtx_refused += 1
+        return
+    if p.resends >= RESENDS_MAX or (p.resends and _is_under_way(t, g, p, now_ns)):
         e.counters.rtx_refused += 1
         if p.resends >= RESENDS_MAX:
-            _give_up(e, g, p, out_low, now_ns)
+            _give_up(e, t, g, p, out_low, now_ns)
         return
     gauge_loss(&g.losses, now_ns)
     update_playout(e, g, now_ns)
@@ -98,6 +114,7 @@ cdef void resend_request(Engine* e, Transport* t, Egress* g, uint16_t out_low, i
         e.counters.rtx_queue_dropped += 1
         return
     p.resends += 1
+    p.marks |= SENT_WAITS
     p.sent_ms = <uint16_t>(now_ns // 1000000 & 0xffff)
 
 
@@ -176,12 +193,17 @@ cdef void resend_next(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     cdef ResendItem item = t.resends[t.resend_head]
     cdef Egress* g = e.egresses[item.egress]
     cdef SentMapping* m = NULL
-    cdef const SentPacket* p
+    cdef SentPacket* p
     cdef int n
     t.resend_head = (t.resend_head + 1) & (RESEND_PLACES - 1)
     t.resend_count -= 1
+    if g == NULL or g.id != item.egress_id or g.sent == NULL:
+        return
+    p = sent_find(g.sent, item.out_low, &m)
+    if p != NULL:
+        p.marks &= <uint8_t>~SENT_WAITS
     # A paused subscriber wants nothing of what it lost before.
-    if g == NULL or g.id != item.egress_id or g.wanted == NO_INDEX or not is_sendable(t):
+    if g.wanted == NO_INDEX or not is_sendable(t):
         return
     if _is_superseded(g, item.out_low):
         e.counters.rtx_refused += 1
@@ -190,10 +212,10 @@ cdef void resend_next(Engine* e, Transport* t, int64_t now_ns) noexcept nogil:
     if n == 0:
         # It waited for too long.
         e.counters.rtx_unknown += 1
-        p = NULL if g.sent == NULL else sent_find(g.sent, item.out_low, &m)
         if p != NULL:
-            _give_up(e, g, p, item.out_low, now_ns)
+            _give_up(e, t, g, p, item.out_low, now_ns)
     elif n > 0:
+        p.sent_ms = <uint16_t>(now_ns // 1000000 & 0xffff)
         g.resent_packets += 1
         e.counters.rtx_sent += 1
         t.repair.rtx_sent += 1

@@ -33,6 +33,7 @@ class Path(Bench):
         self.ok("add_receiver", 1, 11, True, "1", VP8_RTX, ("q",))
         self.ok("add_egress", 2, 21, 11, SSRC, RTX_SSRC if rtx else None, "6", VP8_RTX, "cname", 0)
         self.source_bps, self.seq, self.frame = source_bps, 0, 0
+        self.keyframes = {0}
         self.recorder, self.feedback_ns, self.order = TwccFace(), 0, 0
 
     def poll(self) -> None:
@@ -50,7 +51,7 @@ class Path(Bench):
         size = self.source_bps // 30 // 8 // count
         for i in range(count):
             payload = bytes([0x90 if i == 0 else 0x80, 0x80]) + struct.pack("!H", 0x8000 | self.frame & 0x7FFF)
-            payload += bytes([0x11 if self.frame else 0x10]) + bytes(size)
+            payload += bytes([0x10 if self.frame in self.keyframes else 0x11]) + bytes(size)
             packet = rtp(1, self.seq, ts=3000 * self.frame, marker=i == count - 1, payload=payload,
                          extensions={MID: b"1", RID: b"q"})
             self.engine.receive(self.publisher.protect(packet), ("192.0.2.1", 40_000), self.now_ns)
