@@ -204,7 +204,7 @@ async def restart(client: Any, partner: Any, relay: RelayProcess, *, crash: bool
     what = ("crash" if crash else "restart") + (", port held open" if is_held else "")
     async with call(client, partner, relay):
         before = (await client.state()).seen
-        frames = (await client.state()).of("other").frames_decoded
+        frames: int | None = None
         at_ms = time.time() * 1000
         begun = time.monotonic()
         await relay.restart(crash=crash)
@@ -214,8 +214,10 @@ async def restart(client: Any, partner: Any, relay: RelayProcess, *, crash: bool
             return any(seen.what == "back" for seen in (await client.state()).seen[len(before) :])
 
         async def sees() -> bool:
-            got = (await client.state()).of("other").frames_decoded
-            return 0 < got < frames or got > frames + 3000
+            # The relay that sent the old picture is gone, so one that moves is the new one, however far it is already.
+            nonlocal frames
+            last, frames = frames, (await client.state()).of("other").frames_decoded
+            return last is not None and 0 < frames != last
 
         back = await until(is_back, CONNECT_S)
         seen = (await client.state()).seen[len(before) :]
