@@ -23,6 +23,7 @@ from relay.config import ApiKey
 from relay.ids import new_sid
 from relay.observe.account import LIBRARY_THREADS
 from relay.server import Server
+from relay.signaling.livekit.join_request import read_join_request
 from tests.adversary import scene
 from tests.adversary.account import counters, holding
 from tests.adversary.attacker import CONNECT_S, Attacker
@@ -401,13 +402,19 @@ async def test_a_debug_log_shows_no_token_password_or_key() -> None:
         # Errors are where secrets slip out: tokens that are refused, offers that are not understood.
         wrong = mint_token(ApiKey("akey", key.secret[::-1]), "eve", video, 600)
         secrets["refused token"] = wrong
-        for path in (
-            f"/rtc/validate?access_token={wrong}",
-            f"/rtc/v1?access_token={wrong}",
-            f"/x?access_token={wrong}",
+        joining = (ROOT / "tests" / "vectors" / "join_request" / "chromium_2_23_0.txt").read_text().strip()
+        offer = read_join_request(joining).publisher_offer.sdp
+        secrets |= {"join_request": joining[100:140], "its password": offer.partition("a=ice-pwd:")[2].partition("\r\n")[0]}
+        for path, status in (
+            (f"/rtc/validate?access_token={wrong}", 401),
+            (f"/rtc/v1?access_token={wrong}&join_request={joining}", 404),
+            (f"/rtc/v1/validate?access_token={wrong}&join_request={joining}", 401),
+            (f"/rtc/v1/validate?access_token={secrets['token of ana']}&join_request={joining}", 200),
+            (f"/rtc/v1/validate?access_token={secrets['token of ana']}&join_request={joining[:-40]}", 400),
+            (f"/x?access_token={wrong}", 404),
         ):
             async with session.get(relay.origin + path) as answer:
-                assert answer.status in (401, 404)
+                assert answer.status == status
         bad = people[0].answer.replace("a=fingerprint:sha-256", "a=fingerprint:md2").replace("a=mid:", "a=mid")
         await people[0].signal(rtc.SignalRequest(offer=rtc.SessionDescription(type="offer", sdp=bad)))
         await people[0].signal(rtc.SignalRequest(answer=rtc.SessionDescription(type="answer", sdp=bad)))
