@@ -32,6 +32,8 @@ log = get_logger(__name__)
 BEAT_NS = 250_000_000
 # The first estimates are steps on the way up: probes answer within two round trips.
 CLIMB_NS = 600_000_000
+# What a new video costs is measured by then; until it is, what its publisher announced pauses nothing that runs.
+GUESS_NS = 2_000_000_000
 # Costs that changed and still fit are reckoned with once in so long.
 LATER_S = 2.0
 # A publisher whose encodings flicker has each of its viewers' paths divided no more often than that.
@@ -223,10 +225,11 @@ class Division:
         self._is_dirty = False
         now_ns = monotonic_ns()
         self._cancel_timers()
-        is_climbing = now_ns - self._begun_ns < CLIMB_NS
-        estimate_bps = None if is_climbing else self.estimate_bps
         asks = [share.ask or self._ask(share) for share in self._shares.values()]
         self._reserved_bps = self._sound_bps()
+        climbs_until_ns = self._climbs_until_ns(asks)
+        is_climbing = now_ns < climbs_until_ns
+        estimate_bps = None if is_climbing else self.estimate_bps
         last = self._last = self._allocator.allocate(estimate_bps, asks, now_ns, reserved_bps=self._reserved_bps)
         self._say_what_is_wanted()
         told = []
@@ -241,11 +244,30 @@ class Division:
             self._session.listener.on_stream_states(told)
         if is_climbing:
             # The last step may have been told already; what it leaves no room for is found then.
-            self._later = asyncio.get_running_loop().call_later((self._begun_ns + CLIMB_NS - now_ns) / 1e9, self._change)
+            self._later = asyncio.get_running_loop().call_later((climbs_until_ns - now_ns) / 1e9, self._change)
         if last.again_ns is not None:
             due_ns = -(-last.again_ns // BEAT_NS) * BEAT_NS
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(0.001, (due_ns - now_ns) / 1e9), self._change)
+
+    def _climbs_until_ns(self, asks: Iterable[Ask]) -> int:
+        """Return until when the estimate divides nothing: its first steps are made by then and, where it would pause
+        a video, its cost is known.
+
+        Encoders begin far below what was announced for all layers of their one encoding, and over a path on which nothing runs
+        nobody learns that there is room.
+        """
+        least_bps = sum(ask.steps[0].bps for ask in asks if ask.steps)
+        is_short = self.estimate_bps is not None and least_bps + self._reserved_bps > self.estimate_bps
+        is_guess = is_short and any(self._is_guess(share) for share in self._shares.values())
+        return self._begun_ns + (GUESS_NS if is_guess else CLIMB_NS)
+
+    def _is_guess(self, share: Share) -> bool:
+        """True for a video that runs and whose cost is what was announced of it."""
+        if share.option is None or not share.option.bps:
+            return False
+        rate = self._measuring.rates_of(share.carried.receiver).get(share.option.encoding)
+        return rate is None or not rate.told_bps
 
     def _say_what_is_wanted(self) -> None:
         """Tell the data plane how much more to look for on the path."""
