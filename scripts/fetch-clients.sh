@@ -3,8 +3,8 @@
 # What is there already is not fetched again; versions are pinned so that a run can be repeated.
 set -euo pipefail
 
-# The oldest of the 2.15 line (old signalling only) and the newest when this was pinned.
-VERSIONS="${VEIL_LIVEKIT_CLIENTS:-2.15.8 2.23.0}"
+# The oldest of the 2.15 line (old signalling only), the line that first offered with its join, and the newest when this was pinned.
+VERSIONS="${VEIL_LIVEKIT_CLIENTS:-2.15.8 2.18.10 2.23.0}"
 
 cd "$(dirname "$0")/.."
 for version in $VERSIONS; do

@@ -3,7 +3,7 @@
 # The newest SDK is the one of the test environment itself.
 set -euo pipefail
 
-VERSIONS="${VEIL_LIVEKIT_PYTHONS:-1.1.21}"
+VERSIONS="${VEIL_LIVEKIT_PYTHONS:-1.0.25 1.1.21}"
 
 cd "$(dirname "$0")/.."
 for version in $VERSIONS; do
