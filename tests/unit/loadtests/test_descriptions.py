@@ -3,7 +3,7 @@
 import pytest
 
 from loadtests import sdp
-from relay.sdp import Codec, CodecPolicy, LocalTransport, PublisherNegotiation, SubscriberNegotiation
+from relay.sdp import Codec, CodecPolicy, LocalTransport, PublisherNegotiation, SentTrack, SubscriberNegotiation
 
 FINGERPRINT = "sha-256 " + ":".join(["AB"] * 32)
 LOCAL = sdp.Local("abcd1234", "0123456789abcdef0123456789abcdef", FINGERPRINT, ("127.0.0.1", 5000))
@@ -47,9 +47,9 @@ def test_the_relay_takes_an_answer_and_its_offer_is_understood() -> None:
     subscriber = SubscriberNegotiation()
     opus, vp8 = Codec(111, "opus", 48_000, None, 2), Codec(96, "vp8", 90_000, 97)
     common = {"stream_id": "PA_x|TR_y", "track_id": "TR_y", "cname": "c"}
-    mic = subscriber.add("audio", (opus,), ssrc=77, **common)
-    cam = subscriber.add("video", (vp8,), ssrc=88, rtx_ssrc=89, **common)
-    gone = subscriber.add("video", (vp8,), ssrc=98, **common)
+    mic = subscriber.add(SentTrack("audio", (opus,), ssrc=77, rtx_ssrc=None, **common))
+    cam = subscriber.add(SentTrack("video", (vp8,), ssrc=88, rtx_ssrc=89, **common))
+    gone = subscriber.add(SentTrack("video", (vp8,), ssrc=98, rtx_ssrc=None, **common))
     subscriber.remove(gone)
     offer = sdp.parse(subscriber.offer(relay_local()).sdp)
     assert offer.is_lite and offer.setup == "actpass"
