@@ -279,10 +279,14 @@ class Limits:
         "A participant whose media has not connected by then is removed; clients give up after 15 s, three times over.",
     )
     ping_interval_s: Seconds = option(
-        5,
+        3,
         "How often clients are asked to show that they live. Native SDKs abort on 0.",
     )
-    ping_timeout_s: Seconds = option(15, "A connection silent for so long is closed: three missed pings.")
+    ping_timeout_s: Seconds = option(
+        7,
+        "A connection silent for so long is closed by its client, which resumes over another one: what a browser needs that "
+        "has changed its network.",
+    )
     empty_room_s: Seconds = option(300, "How long a room nobody ever joined is kept, as LiveKit does.")
     departed_room_s: Seconds = option(
         20,

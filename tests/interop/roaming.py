@@ -87,7 +87,7 @@ async def roam(name: str) -> list[Check]:
             raise RuntimeError(f"{name}: the call failed; the relay's last words:\n{log.read()[-2000:]}")
     found = json.loads(said.splitlines()[-1])
     # Native clients look for networks by themselves. A browser here is not told by its system: its call stands still until it
-    # misses an answer to its ping (`limits.ping_timeout_s`, 15 s), and restarts ICE with the resume.
+    # misses an answer to its ping (`limits.ping_timeout_s`, 7 s), and restarts ICE with the resume.
     is_native = name.startswith("python")
     goal = f"goal {MAX_PAUSE_MS / 1e3:.0f} s" if is_native else "reported"
     return [

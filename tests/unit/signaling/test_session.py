@@ -40,7 +40,7 @@ async def test_the_first_frame_has_everything_clients_depend_on(connect) -> None
     assert join.participant.sid.startswith("PA_") and join.participant.identity == "ana"
     assert join.participant.state == P.State.JOINED and join.participant.version > 0
     assert join.server_info.version and join.server_version and join.server_info.protocol == 17
-    assert (join.ping_interval, join.ping_timeout) == (5, 15)
+    assert (join.ping_interval, join.ping_timeout) == (3, 7)
     assert len(join.sif_trailer) >= 12
     assert join.subscriber_primary and join.fast_publish
     mimes = [codec.mime for codec in join.enabled_publish_codecs]
