@@ -3,10 +3,10 @@
 Takes any bytes and returns; an exception is a finding. `SdpError` is the right answer to a bad description.
 """
 
-from relay.sdp import PublisherNegotiation, SdpError, SubscriberNegotiation, TrackOptions, parse
+from relay.sdp import PublisherNegotiation, SdpError, SentTrack, SubscriberNegotiation, TrackOptions, parse
 from relay.sdp.extensions import MAX_ID
 from relay.sdp.grammar import MAX_BYTES
-from tests.support.subscriber_scenario import AV1, H264, LOCAL, OPUS, RED, VP8, add
+from tests.support.subscriber_scenario import AV1, H264, LOCAL, OPUS, RED, VP8, add, sent
 
 OPTIONS = {mid: TrackOptions(stereo=mid == "0", dtx=mid != "1", red=True) for mid in ("0", "1", "2", "3")}
 
@@ -30,10 +30,16 @@ def _answer(data: bytes) -> None:
     publisher = PublisherNegotiation()
     try:
         summary = publisher.inspect(data)
-        answer = publisher.answer(data, LOCAL, OPTIONS)
+        ours = {section.mid: _track(number, section.kind) for number, section in enumerate(summary.receiving)}
+        answer = publisher.answer(data, LOCAL, OPTIONS, ours)
     except SdpError:
         assert publisher.role is None
         return
+    assert set(answer.senders) <= set(ours)
+    for mid, codecs in answer.senders.items():
+        assert {codec.name for codec in codecs} <= {codec.name for codec in ours[mid].codecs}
+    assert answer.sdp.count("a=sendonly\r\n") == sum(map(bool, answer.senders.values()))
+    assert set(answer.sent_extensions.items()) <= set(answer.extensions.items())
     offer, written = parse(data), parse(answer.sdp)
     assert [section.media for section in written.sections] == [section.media for section in offer.sections]
     assert len(answer.sdp) < 2 * MAX_BYTES
@@ -44,8 +50,12 @@ def _answer(data: bytes) -> None:
     for track in answer.tracks:
         assert track.codecs and len(track.rids) <= 4 and len(track.ssrcs) == len(track.rtx_ssrcs)
     # The same offer again is no news.
-    again = publisher.answer(data, LOCAL, OPTIONS)
+    again = publisher.answer(data, LOCAL, OPTIONS, ours)
     assert (again.stopped, again.ice_restarted, again.tracks) == ((), False, answer.tracks)
+
+
+def _track(number: int, kind: str) -> SentTrack:
+    return sent(number, *((RED, OPUS) if kind == "audio" else (VP8,)))
 
 
 def _accept(data: bytes) -> None:
