@@ -55,7 +55,9 @@ class AnsweringSubscriber(SubscriberSide):
         """Do nothing: the client's first offer makes the transport, and its channels are the client's."""
 
     def begin(self) -> None:
-        """Ask for offers as they become due; the first one comes by itself."""
+        """Ask for offers as they become due; the first one comes by itself, and did where there is a transport."""
+        if self.driver is not None:
+            self._first_answer.set()
         self._session.tasks.spawn(self._run(), "subscriber negotiation")
 
     def pause(self) -> None:

@@ -2,10 +2,11 @@
 
 import re
 
+from livekit import api
 from livekit.protocol import models, rtc
 
 from relay.signaling import answering
-from tests.support.local_relay import token
+from tests.support.local_relay import SECRET, token
 from tests.unit.signaling.descriptions import CHROMIUM, recorded, without_sending
 
 AUDIO, VIDEO = models.TrackType.AUDIO, models.TrackType.VIDEO
@@ -142,6 +143,21 @@ async def test_who_may_not_subscribe_is_sent_nothing(connect) -> None:
     ana = await connect("ana", single=joining(PLACEHOLDERS), canSubscribe=False)
     assert not (await ana.until("answer")).mid_to_track_id
     assert "media_sections_requirement" not in await ana.kinds_until_pong()
+
+
+async def test_who_may_subscribe_later_is_asked_to_offer_then(connect, relay) -> None:
+    await publish_both(await connect("bo"))
+    ana = await connect("ana", single=joining(PLACEHOLDERS), canSubscribe=False)
+    await ana.until("answer")
+    rights = models.ParticipantPermission(can_subscribe=True, can_publish=True)
+    async with api.LiveKitAPI(f"http://127.0.0.1:{relay.http_port}", "akey", SECRET) as server:
+        request = api.UpdateParticipantRequest(room="r", identity="ana", permission=rights)
+        await server.room.update_participant(request)
+    await ana.until("media_sections_requirement")
+    answer = await offer(ana, PLACEHOLDERS, 2)
+    while len(answer.mid_to_track_id) < 2:
+        await ana.until("media_sections_requirement")
+        answer = await offer(ana, PLACEHOLDERS, answer.id + 1)
 
 
 async def test_a_client_publishes_on_the_connection_it_receives_on(connect, relay) -> None:
