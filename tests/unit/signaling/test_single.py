@@ -7,6 +7,8 @@ from livekit.protocol import models, rtc
 
 from relay.signaling import answering
 from tests.support.local_relay import SECRET, token
+from tests.support.sdp_text import audio, data
+from tests.support.sdp_text import offer as sections
 from tests.unit.signaling.descriptions import CHROMIUM, recorded, without_sending
 
 AUDIO, VIDEO = models.TrackType.AUDIO, models.TrackType.VIDEO
@@ -98,6 +100,27 @@ async def test_what_ends_is_asked_for_once_and_its_section_stays_empty(connect) 
         await ana.until("media_sections_requirement")
         answer = await offer(ana, PLACEHOLDERS, answer.id + 1)
     assert not before & set(answer.mid_to_track_id)
+
+
+async def test_a_connection_that_has_had_many_uses_its_sections_again(connect, monkeypatch) -> None:
+    monkeypatch.setattr(answering, "REUSE_FROM", 2)
+    two = sections(audio("7", direction="recvonly"), audio("8", direction="recvonly"), data("9"))
+    ana = await connect("ana", single=joining(two))
+    answer = await ana.until("answer")
+    used = []
+    for name in ("bo", "cy", "di"):
+        other = await connect(name)
+        await other.publish(CHROMIUM["audio"], type=AUDIO)
+        await offer(other, recorded("chromium_sendrecv"), 1)
+        while not answer.mid_to_track_id:
+            await ana.until("media_sections_requirement")
+            answer = await offer(ana, two, answer.id + 1)
+        used += answer.mid_to_track_id
+        await other.send(leave=rtc.LeaveRequest())
+        while answer.mid_to_track_id:
+            await ana.until("media_sections_requirement")
+            answer = await offer(ana, two, answer.id + 1)
+    assert used == ["7", "8", "7"]
 
 
 async def test_sections_that_are_lacking_are_counted(connect) -> None:
