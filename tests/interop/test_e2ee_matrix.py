@@ -43,4 +43,5 @@ async def test_layered_av1_reaches_who_has_the_descriptor_and_who_has_not() -> N
     async with stage() as calls:
         cells = {cell.receiver: cell for cell in await calls.call(row, ("firefox", "python"))}
     assert [cell.problem for cell in cells.values()] == ["", ""]
-    assert cells["firefox"].width * 4 == cells["python"].width
+    # Chromium halves its picture where it finds little room at first, and then has two layers: 640 and 320 wide.
+    assert cells["python"].width in (4 * cells["firefox"].width, 2 * cells["firefox"].width)
