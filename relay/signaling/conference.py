@@ -121,7 +121,13 @@ class Conference:
         self.check_admission(joining.room, joining.endpoint.identity, joining.demands, joining.issued_s)
         hall = self._hall(joining.room, joining.demands)
         hall.enter(session, listener)
-        log.info("participant joined", room=hall.room.sid, participant=session.sid, customer=hall.room.key.customer)
+        log.info(
+            "participant joined",
+            room=hall.room.sid,
+            participant=session.sid,
+            customer=hall.room.key.customer,
+            connections=1 if joining.is_single else 2,
+        )
         return hall
 
     async def abandon(self, session: Session) -> None:

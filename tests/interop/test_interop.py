@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.interop.clients.base import State
-from tests.interop.clients.cast import cast
+from tests.interop.clients.cast import SINGLE, cast
 from tests.interop.matrix import Check, Leg, encodings, everybody, judged, pair
 from tests.support.relay_process import relay_process
 
@@ -19,6 +19,8 @@ def failures(results: list[Leg] | list[Check]) -> list[str]:
 # Rule 6 of DESIGN §3: what must not be mapped into a relay that has carried a call.
 CODECS = re.compile(r"libav|vpx|opus|dav1d|x26[45]|openh264|ctranslate2|swscale|pylibsrtp", re.I)
 
+CONNECTIONS = re.compile(r"participant joined .*\bconnections=(\d)")
+
 
 @pytest.mark.browser
 @pytest.mark.parametrize(
@@ -27,6 +29,7 @@ CODECS = re.compile(r"libav|vpx|opus|dav1d|x26[45]|openh264|ctranslate2|swscale|
 async def test_two_clients_exchange_audio_video_and_data(one: str, two: str) -> None:
     async with relay_process() as relay, cast([one, two]) as clients:
         assert failures(await pair(relay, clients[one], clients[two])) == []
+        assert CONNECTIONS.findall(relay.log_text()) == ["1" if name in SINGLE else "2" for name in (one, two)]
         assert CODECS.findall(relay.maps()) == []
 
 

@@ -147,7 +147,9 @@ async def relay_process(
     Python is to run in place of the relay's own `-m relay serve`, for controls; `output` is a descriptor to write to in place
     of the log that is kept. `holds_socket`: the port is open all the time, as a service manager keeps it over restarts; with it,
     `inside` is what runs the relay elsewhere, such as another network namespace."""
-    port, udp_port, tcp_port = free_port(), free_port(), free_port()
+    port, udp_port = free_port(), free_port()
+    # Both are TCP; every few thousandth time they were the same.
+    tcp_port = next(other for other in iter(free_port, None) if other != port)
     with tempfile.NamedTemporaryFile(prefix="veil-relay-", suffix=".log", delete=False) as log:
         path = Path(log.name)
 

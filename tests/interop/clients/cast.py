@@ -37,6 +37,10 @@ def older_python(release: str) -> AbstractAsyncContextManager[Client]:
     return livekit_python(ROOT / "build" / "venvs" / f"livekit-{release}" / "bin" / "python", release)
 
 
+# They have one connection for both directions where the server lets them; where it does not, they go back to two unasked.
+SINGLE = frozenset({"chromium-middle", "chromium-new", "firefox-new", "python-old", "python-new"})
+
+
 @contextlib.asynccontextmanager
 async def cast(names: list[str]) -> AsyncIterator[dict[str, Client]]:
     """Start these clients."""
